@@ -1,0 +1,168 @@
+//! What user space writes and the programs read: one entry per port, ring layout or ingress device.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Port entry not in use.
+pub const MODE_NONE: u32 = 0;
+/// The port's own TX ring is the queue; its sojourn drives the AQM.
+pub const MODE_BOTTLENECK: u32 = 1;
+/// A configured rate below what the ring can do: the virtual queue of that rate is the queue.
+pub const MODE_POLICER: u32 = 2;
+/// The ring is the queue but cannot be read: a virtual queue of the configured rate stands for it.
+pub const MODE_VIRTUAL: u32 = 3;
+/// Nothing is decided; the observer alone measures the ring.
+pub const MODE_METER: u32 = 4;
+
+/// No AQM: ring admission and the policer only.
+pub const AQM_NONE: u32 = 0;
+/// CoDel in its enqueue form (RFC 8289).
+pub const AQM_CODEL: u32 = 1;
+/// PI2: the classic half of RFC 9332 at enqueue.
+pub const AQM_PI2: u32 = 2;
+
+/// No recipe: the ring cannot be read.
+pub const DRIVER_NONE: u32 = 0;
+/// tun/tap: `struct tun_file.tx_ring`, a `struct ptr_ring`.
+pub const DRIVER_TUN: u32 = 1;
+/// veth: the peer's `struct veth_rq.xdp_ring`, a `struct ptr_ring`.
+pub const DRIVER_VETH: u32 = 2;
+/// virtio_net: `struct virtqueue.num_free` and the split ring's indices.
+pub const DRIVER_VIRTIO: u32 = 3;
+
+/// [`PortConfig::flags`]: mark ECN-capable packets instead of dropping them.
+pub const FLAG_ECN: u32 = 1;
+/// [`PortConfig::flags`]: drive the AQM by the oldest frame's sojourn instead of the arriving one's predicted one.
+pub const FLAG_HEAD_SOJOURN: u32 = 2;
+
+/// One port (managed egress device). Written by user space, read by egress and the observer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PortConfig {
+    /// Sojourn the AQM aims at (RFC 8289 `target`).
+    pub target_ns: u64,
+    /// CoDel's `interval`, at most 4.29 s; PI2's largest expected round-trip time.
+    pub interval_ns: u64,
+    /// Hard limit on the arriving packet's sojourn; beyond it every packet is dropped (cause `limit`).
+    pub limit_ns: u64,
+    /// Policer: burst tolerance of the meter.
+    pub burst_ns: u64,
+    /// Sojourn at which `Full` is left.
+    pub signal_low_ns: u64,
+    /// Longest time a raised signal holds without a new observation.
+    pub signal_hold_ns: u64,
+    /// PI2: time between updates of the probability.
+    pub t_update_ns: u64,
+    /// Interface index in the instance's network namespace.
+    pub ifindex: u32,
+    /// `MODE_*`.
+    pub mode: u32,
+    /// `AQM_*`.
+    pub aqm: u32,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// Index of the port's first ring in the ring maps.
+    pub ring_base: u32,
+    /// Number of TX rings; the ring of a packet is `cpu % rings`.
+    pub rings: u32,
+    /// Slots of one ring, as the driver says; 0 where unknown.
+    pub ring_slots: u32,
+    /// Slots kept free (one NAPI poll, 64, where the ring is large enough).
+    pub reserve_slots: u32,
+    /// Configured rate as time per byte: mantissa (2^31..2^32), 0 where no rate is configured.
+    pub pace_mult: u32,
+    /// Shift belonging to `pace_mult`.
+    pub pace_shift: u32,
+    /// Link-layer overhead added to each frame's length (may be negative).
+    pub overhead_bytes: i32,
+    /// Smallest size a frame takes on the wire after overhead.
+    pub mpu_bytes: u32,
+    /// Largest frame (MTU + Ethernet header): below this backlog CoDel stays silent.
+    pub max_packet_bytes: u32,
+    /// PI2: integral gain, scaled as in Linux 6.17 `sch_dualpi2`.
+    pub alpha: u32,
+    /// PI2: proportional gain, scaled alike.
+    pub beta: u32,
+    /// Inode number of the network namespace (`/proc/self/ns/net`): ifindexes repeat between namespaces.
+    pub netns_inum: u32,
+}
+
+const _: () = assert!(size_of::<PortConfig>() == 7 * 8 + 16 * 4);
+
+/// What ingress must know of a port: the value of the ifindex → port map. All zero: not a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PortRoute {
+    /// Port index.
+    pub port: u32,
+    /// Index of the port's first ring.
+    pub ring_base: u32,
+    /// Number of rings, at least 1; 0 where the ifindex is not a managed port.
+    pub rings: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// Where a driver keeps its TX ring: offsets in bytes, resolved from BTF by user space at load time.
+///
+/// A field that a driver does not use is zero. `dev_*` fields describe `struct net_device` and hold for all drivers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RingRecipe {
+    /// `DRIVER_*`.
+    pub driver: u32,
+    /// Offset of the driver's private area in `struct net_device`.
+    pub dev_priv: u32,
+    /// `net_device.ifindex`.
+    pub dev_ifindex: u32,
+    /// `net_device.nd_net.net`.
+    pub dev_net: u32,
+    /// `struct net.ns.inum`.
+    pub net_inum: u32,
+    /// tun: `tun_struct.tfiles`; veth: `veth_priv.peer`; virtio: `virtnet_info.sq`.
+    pub table: u32,
+    /// tun: `tun_struct.numqueues`; veth: `net_device.real_num_rx_queues` (of the peer); virtio: `virtnet_info.curr_queue_pairs`.
+    pub count: u32,
+    /// veth: `veth_priv.rq`; virtio: `virtnet_info.xdp_queue_pairs`.
+    pub second: u32,
+    /// veth: size of `struct veth_rq`; virtio: size of `struct send_queue`.
+    pub stride: u32,
+    /// tun: `tun_file.tx_ring`; veth: `veth_rq.xdp_ring`; virtio: `send_queue.vq`.
+    pub ring: u32,
+    /// `ptr_ring.producer`; virtio: `virtqueue.num_free`.
+    pub producer: u32,
+    /// `ptr_ring.consumer_head`; virtio: `vring_virtqueue.last_used_idx`.
+    pub consumer: u32,
+    /// `ptr_ring.size`; virtio: `vring_virtqueue.split.vring.num`.
+    pub size: u32,
+    /// `ptr_ring.queue`; virtio: `vring_virtqueue.split.vring.used`.
+    pub queue: u32,
+    /// virtio: number of possible CPUs, above which pairs are private.
+    pub cpus: u32,
+    /// virtio: `vring_virtqueue.packed_ring`.
+    pub packed: u32,
+    /// `sk_buff.queue_mapping`: the ring of a frame that the stack sends.
+    pub skb_queue: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<RingRecipe>() == 18 * 4);
+
+/// Words of the VLAN bitmap: one bit for each of 4,096 identifiers.
+pub const VLAN_WORDS: usize = 64;
+
+/// One ingress device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct IngressConfig {
+    /// The device's MAC address in the order of the wire, in the low 48 bits as a little-endian load sees it.
+    pub mac: u64,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// Tagged frames of these VLAN identifiers are routed as if they had arrived untagged; others go to the stack.
+    pub vlans: [u64; VLAN_WORDS],
+}
+
+const _: () = assert!(size_of::<IngressConfig>() == 16 + 8 * VLAN_WORDS);

@@ -1,0 +1,36 @@
+//! Every byte layout and every name that weir's kernel side and user side share.
+//!
+//! The eBPF objects (`ingress/`, `egress/`) and the daemon are built apart and meet in pinned maps, so what
+//! stands here is an ABI: any change of a layout, a name or a meaning raises [`ABI_VERSION`], which is part of
+//! the pin path. Fields are raw integers with their unit in the name; no `bool`, `enum` or `Option` enters a map.
+//! Padding is rejected at compile time by the `zerocopy` derives, and sizes are asserted.
+//!
+//! Minimum kernel for the maps used: 5.9 (`BPF_MAP_TYPE_DEVMAP_HASH` values that name a program).
+#![no_std]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod config;
+mod counters;
+pub mod names;
+#[cfg(feature = "user")]
+mod pod;
+mod state;
+
+pub use config::{
+    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
+    FLAG_HEAD_SOJOURN, IngressConfig, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
+    PortConfig, PortRoute, RingRecipe, VLAN_WORDS,
+};
+pub use counters::{CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters};
+pub use state::{
+    AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
+    META_MAGIC, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR, SIGNAL_CONGESTED,
+    SIGNAL_FULL, SignalState,
+};
+
+/// Version of everything in this crate; the directory of the pins carries it.
+pub const ABI_VERSION: u32 = 1;
+/// Most ports (managed egress devices) of one instance.
+pub const MAX_PORTS: u32 = 64;
+/// Most ingress devices of one instance.
+pub const MAX_INGRESS: u32 = 64;

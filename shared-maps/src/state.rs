@@ -1,0 +1,228 @@
+//! What the programs write: signals, ring history, AQM state, the scratch of one batch.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Frames whose entry time is remembered for each ring; a power of two, above any ring weir manages.
+pub const HISTORY_LEN: usize = 4096;
+/// Frames in one batch at most (`DEV_MAP_BULK_SIZE`, `kernel/bpf/devmap.c` at v6.18).
+pub const BATCH_MAX: usize = 16;
+
+/// How long a ring's address is believed: queues can be detached and attached again while a device lives.
+pub const LOCATE_INTERVAL_NS: u64 = 10_000_000;
+
+/// [`SignalState::level`]: traffic may come.
+pub const SIGNAL_CLEAR: u32 = 0;
+/// [`SignalState::level`]: a queue stands.
+pub const SIGNAL_CONGESTED: u32 = 1;
+/// [`SignalState::level`]: the ring takes no more; ingress drops early.
+pub const SIGNAL_FULL: u32 = 2;
+
+/// The backpressure signal of one ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct SignalState {
+    /// When the signal expires by itself (`CLOCK_MONOTONIC`).
+    pub until_ns: u64,
+    /// When the level was entered.
+    pub since_ns: u64,
+    /// `SIGNAL_*`.
+    pub level: u32,
+    /// How often `Full` was entered; wraps.
+    pub raised: u32,
+}
+
+/// CoDel's per-queue variables (RFC 8289 section 5.3, enqueue form).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct CodelState {
+    /// When the sojourn will have been above target for an interval; 0 while below.
+    pub first_above_ns: u64,
+    /// When the next signal is due.
+    pub drop_next_ns: u64,
+    /// The last arrival.
+    pub last_arrival_ns: u64,
+    /// The sojourn of the last arrival.
+    pub last_sojourn_ns: u64,
+    /// Signals since the dropping state was entered.
+    pub count: u32,
+    /// `count` when the dropping state was last entered.
+    pub last_count: u32,
+    /// Non-zero in the dropping state.
+    pub dropping: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// PI2's per-queue variables.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Pi2State {
+    /// When the probability is updated next.
+    pub next_update_ns: u64,
+    /// Queue delay at the last update.
+    pub last_delay_ns: u64,
+    /// Base probability p, Q0.32; packets are dropped with p squared.
+    pub p_q32: u32,
+    /// State of the pseudo-random generator.
+    pub random: u32,
+}
+
+/// The AQM of one queue: a ring (bottleneck mode) or a port (policer and virtual mode).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct AqmState {
+    /// CoDel's variables.
+    pub codel: CodelState,
+    /// PI2's variables.
+    pub pi2: Pi2State,
+    /// Non-zero while a CPU updates the variables (compare and swap; never waited for).
+    pub busy: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// Estimate of a ring's drain rate.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct DrainState {
+    /// Start of the running window.
+    pub window_start_ns: u64,
+    /// Cumulative bytes that had left the ring at the start of the window.
+    pub window_head_bytes: u64,
+    /// Estimated time per byte, mantissa in the upper and shift in the lower half: one word, so that no reader
+    /// sees half an update. 0 while unknown.
+    pub pace: u64,
+    /// Cumulative bytes that had entered the ring at the last observation.
+    pub busy_until_bytes: u64,
+    /// Windows that went into the estimate.
+    pub samples: u32,
+    /// Non-zero while a window runs.
+    pub open: u32,
+    /// Which side the last window was far off: 0 none, 1 slower, 2 faster.
+    pub outlier: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// One TX ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RingState {
+    /// The signal, first so that ingress reads one cache line.
+    pub signal: SignalState,
+    /// `CLOCK_MONOTONIC` of the last observation.
+    pub observed_ns: u64,
+    /// Kernel address of the ring (never written through), 0 before the first observation.
+    pub ring_addr: u64,
+    /// When the ring was last located; addresses are renewed after [`LOCATE_INTERVAL_NS`].
+    pub located_ns: u64,
+    /// Kernel address of the `net_device` last verified to be this port's.
+    pub dev_addr: u64,
+    /// Kernel address of the ring's slots (`ptr_ring.queue`) or of the used ring (virtio).
+    pub queue_addr: u64,
+    /// Frames that entered the ring: the sequence number of the next one.
+    pub sent: u64,
+    /// Bytes of those frames.
+    pub sent_bytes: u64,
+    /// Sojourn of the ring's oldest frame at the last observation.
+    pub head_sojourn_ns: u64,
+    /// Predicted sojourn of an arriving frame at the last observation; equals the oldest frame's while no drain rate is known.
+    pub predicted_ns: u64,
+    /// Bytes in the ring at the last observation.
+    pub backlog_bytes: u64,
+    /// Frames in the ring at the last observation.
+    pub occupancy_pkts: u32,
+    /// Slots of the ring, read from the driver.
+    pub slots: u32,
+    /// Most frames seen in the ring.
+    pub occupancy_max_pkts: u32,
+    /// Observations whose ring could not be read; wraps.
+    pub read_errors: u32,
+    /// Non-zero while a CPU updates drain rate and signal (compare and swap; never waited for).
+    pub busy: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The drain rate.
+    pub drain: DrainState,
+    /// The AQM in bottleneck mode.
+    pub aqm: AqmState,
+}
+
+const _: () = assert!(size_of::<RingState>() == 24 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 8));
+
+/// One remembered frame.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct HistoryEntry {
+    /// When the frame entered the ring.
+    pub enqueued_ns: u64,
+    /// Bytes that had entered the ring before this frame.
+    pub bytes_before: u64,
+}
+
+/// The last [`HISTORY_LEN`] frames of one ring, by sequence number modulo the length.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct RingHistory {
+    /// The entries.
+    pub entries: [HistoryEntry; HISTORY_LEN],
+}
+
+const _: () = assert!(size_of::<RingHistory>() == 65_536);
+
+/// State of one port that its rings share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PortState {
+    /// Theoretical arrival time of the meter: the virtual queue is empty at this instant.
+    pub tat_ns: u64,
+    /// The AQM in policer and virtual mode.
+    pub aqm: AqmState,
+}
+
+/// What the egress program leaves for the observer, one batch on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct BatchScratch {
+    /// The batch's only clock read; 0 between batches.
+    pub now_ns: u64,
+    /// Bytes in the ring when the batch began, plus those accepted since.
+    pub backlog_bytes: u64,
+    /// Sojourn of the ring's oldest frame when the batch began.
+    pub head_sojourn_ns: u64,
+    /// Bytes accepted in this batch.
+    pub accepted_bytes: u64,
+    /// The port the batch belongs to.
+    pub port: u32,
+    /// Frames in the ring when the batch began, plus those accepted since.
+    pub occupancy_pkts: u32,
+    /// Frames accepted in this batch.
+    pub accepted: u32,
+    /// Frames dropped in this batch.
+    pub dropped: u32,
+    /// Non-zero if even sixteen full frames leave the queue below every threshold: the batch passes undecided.
+    pub free: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// Lengths of the accepted frames, in order.
+    pub lengths: [u32; BATCH_MAX],
+}
+
+const _: () = assert!(size_of::<BatchScratch>() == 32 + 24 + 64);
+
+/// [`PacketMeta::magic`] of this ABI version.
+pub const META_MAGIC: u16 = 0x7701;
+
+/// What ingress tells egress about a frame, in front of its first byte (XDP metadata; a multiple of 4, at most 32 bytes).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PacketMeta {
+    /// [`META_MAGIC`].
+    pub magic: u16,
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// Where the IP header starts.
+    pub l3_offset: u8,
+}
+
+const _: () = assert!(size_of::<PacketMeta>() == 4);
