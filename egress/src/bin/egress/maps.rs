@@ -1,0 +1,58 @@
+//! Maps and load-time constants. Sizes given here are placeholders: user space sets them from the config.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use weir_shared_maps::{
+    BatchScratch, CounterId, PortConfig, PortCounter, PortCounters, PortRoute, PortState, RingHistory,
+    RingRecipe, RingState,
+};
+
+#[unsafe(no_mangle)]
+pub static PORT_INDEX: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static MODE: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+pub static AQM: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+pub static DRIVER: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static RINGS: Global<u32> = Global::new(1);
+
+#[map]
+pub static WEIR_ROUTES: Array<PortRoute> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_PORTS: Array<PortConfig> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_RECIPES: Array<RingRecipe> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_PORT_STATE: Array<PortState> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_RINGS: Array<RingState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_HISTORY: Array<RingHistory> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_SCRATCH: PerCpuArray<BatchScratch> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+
+/// Adds to a counter of a port on this CPU.
+#[inline(always)]
+pub fn count(port: u32, counter: PortCounter, by: u64) {
+    count_all(port, [(counter, by)]);
+}
+
+/// Adds to several counters of a port on this CPU.
+#[inline(always)]
+pub fn count_all<const N: usize>(port: u32, what: [(PortCounter, u64); N]) {
+    let Some(counters) = WEIR_OUT_COUNT.get_ptr_mut(port) else { return };
+    // SAFETY: a per-CPU value; what runs here is not interrupted by another user of it on this CPU.
+    let slots = unsafe { &mut (*counters).slots };
+    for (counter, by) in what {
+        if let Some(slot) = slots.get_mut(counter.slot()) {
+            *slot = slot.wrapping_add(by);
+        }
+    }
+}

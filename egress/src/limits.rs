@@ -1,0 +1,119 @@
+//! The configured times, bent to what the link and the ring can do.
+
+use weir_aqm::{Bytes, Nanos, Pace};
+use weir_shared_maps::PortConfig;
+
+/// Times the decision compares sojourns with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The AQM's target.
+    pub target: Nanos,
+    /// CoDel's interval.
+    pub interval: Nanos,
+    /// Beyond this every packet is dropped.
+    pub limit: Nanos,
+}
+
+/// Packet times below which a target means an idle link (RFC 8289 section 4.4 asks for one; CAKE takes 1.5).
+const TARGET_PACKETS: u64 = 2;
+/// Packet times that the limit leaves at least, or a window of a few packets could not be sent at all.
+const LIMIT_PACKETS: u64 = 8;
+
+/// Bends target, interval and limit to the drain rate.
+///
+/// On a slow link the target is at least two packet times and the interval grows by as much; the limit is at least
+/// eight. On a fast link with a short ring the target is at most half the time the ring can hold, since an AQM whose
+/// target lies beyond the ring is tail drop.
+#[inline(always)]
+pub fn limits(config: &PortConfig, pace: Option<Pace>, slots: u32) -> Limits {
+    let mut target = Nanos::from_nanos(config.target_ns);
+    let mut interval = Nanos::from_nanos(config.interval_ns);
+    let mut limit = Nanos::from_nanos(config.limit_ns);
+    let Some(pace) = pace else {
+        return Limits { target, interval, limit };
+    };
+    let packet = pace.time_for(Bytes::new(u64::from(config.max_packet_bytes)));
+    let floor = packet.saturating_mul(TARGET_PACKETS);
+    if target < floor {
+        interval = interval.saturating_add(floor.saturating_sub(target));
+        target = floor;
+    }
+    let least = packet.saturating_mul(LIMIT_PACKETS);
+    if limit < least {
+        limit = least;
+    }
+    let half_ring = Nanos::from_nanos(packet.saturating_mul(u64::from(slots)).as_nanos() >> 1);
+    if slots > 0 && target > half_ring {
+        target = half_ring;
+    }
+    Limits { target, interval, limit }
+}
+
+/// Slots that may be occupied: all but the reserve, which is halved ring size where the ring is small.
+///
+/// The reserve covers what enters between two observations (one NAPI poll of 64 frames) and the slots a `ptr_ring`
+/// consumer frees lazily (up to 16, `include/linux/ptr_ring.h` at v6.18).
+#[inline(always)]
+pub const fn slots_admitted(slots: u32, reserve: u32) -> u32 {
+    let half = slots >> 1;
+    let reserve = if reserve < half { reserve } else { half };
+    slots.saturating_sub(reserve)
+}
+
+/// The size a frame takes on the wire: its length and the configured overhead, at least the configured minimum.
+#[inline(always)]
+pub const fn wire_bytes(config: &PortConfig, len: u32) -> Bytes {
+    let with_overhead = len.saturating_add_signed(config.overhead_bytes);
+    let size = if with_overhead > config.mpu_bytes { with_overhead } else { config.mpu_bytes };
+    Bytes::new(size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bottleneck::tests::config;
+
+    fn pace(bps: u64) -> Option<Pace> {
+        Pace::from_bits_per_second(bps)
+    }
+
+    #[test]
+    fn a_slow_link_gets_a_target_of_two_packets_and_a_limit_of_eight() {
+        let l = limits(&config(), pace(2_000_000), 1000);
+        assert_eq!(l.target.as_nanos() / 1000, 12_112);
+        assert_eq!(l.interval.as_nanos() / 1000, 107_112);
+        assert_eq!(l.limit.as_nanos() / 1000, 48_448);
+    }
+
+    #[test]
+    fn the_target_never_exceeds_half_of_what_the_ring_can_hold() {
+        // 256 slots at 10 Gbit/s hold 310 us.
+        let l = limits(&config(), pace(10_000_000_000), 256);
+        assert!(l.target <= Nanos::from_micros(156), "{:?}", l.target);
+        let l = limits(&config(), pace(10_000_000), 1000);
+        assert_eq!(l.target, Nanos::from_millis(5));
+    }
+
+    #[test]
+    fn an_unknown_rate_leaves_the_configured_times() {
+        let l = limits(&config(), None, 1000);
+        assert_eq!((l.target, l.interval), (Nanos::from_millis(5), Nanos::from_millis(100)));
+    }
+
+    #[test]
+    fn the_reserve_is_64_slots_and_half_of_a_small_ring() {
+        assert_eq!(slots_admitted(1000, 64), 936);
+        assert_eq!(slots_admitted(64, 64), 32);
+        assert_eq!(slots_admitted(0, 64), 0);
+    }
+
+    #[test]
+    fn overhead_may_be_negative_and_never_wraps() {
+        let mut c = config();
+        (c.overhead_bytes, c.mpu_bytes) = (-64, 0);
+        assert_eq!(wire_bytes(&c, 60), Bytes::ZERO);
+        (c.overhead_bytes, c.mpu_bytes) = (24, 84);
+        assert_eq!(wire_bytes(&c, 42), Bytes::new(84));
+        assert_eq!(wire_bytes(&c, 1514), Bytes::new(1538));
+    }
+}

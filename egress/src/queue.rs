@@ -1,0 +1,35 @@
+//! What stands in front of an arriving packet.
+
+use weir_aqm::{Bytes, Nanos, Pace};
+
+/// One TX ring as an arriving frame finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// The batch's clock read.
+    pub now: Nanos,
+    /// Bytes in the ring, those accepted in this batch among them.
+    pub backlog: Bytes,
+    /// Frames in the ring, those accepted in this batch among them.
+    pub occupancy: u32,
+    /// Slots of the ring; 0 where unknown.
+    pub slots: u32,
+    /// How long the ring's oldest frame has been waiting.
+    pub head_sojourn: Nanos,
+    /// The ring's drain rate, once known.
+    pub pace: Option<Pace>,
+}
+
+impl Queue {
+    /// The sojourn the AQM works on.
+    ///
+    /// The arriving frame's own, predicted as backlog over drain rate: a FIFO's queue delay for the packet that is
+    /// judged, known when it arrives. While no drain rate is known, and where the config asks for it, the oldest
+    /// frame's, which is exact but one queue delay late. docs/aqm-comparison.md compares the two.
+    #[inline(always)]
+    pub fn sojourn(&self, head_only: bool) -> Nanos {
+        match self.pace {
+            Some(pace) if !head_only => pace.time_for(self.backlog),
+            Some(_) | None => self.head_sojourn,
+        }
+    }
+}
