@@ -1,0 +1,427 @@
+//! From a checked port and the facts of its device to the bytes that the programs read.
+//!
+//! Pure: the facts come in. Defaults that depend on rate and MTU are resolved here, the only place that knows both.
+
+use thiserror::Error;
+use weir_aqm::{Bytes, Nanos, Pace, Pi2Params};
+use weir_shared_maps::{
+    AQM_CODEL, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, IngressConfig, MODE_BOTTLENECK, MODE_POLICER,
+    MODE_VIRTUAL, PortConfig, PortRoute, VLAN_WORDS,
+};
+
+use super::model::{Algorithm, Ingress, Mode, Port, Sojourn};
+use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT};
+
+/// What is known of a port's device when it is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortFacts {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Index of the port's first ring in the ring maps.
+    pub ring_base: u32,
+    /// Number of TX rings, at least 1.
+    pub rings: u32,
+    /// Slots of one ring; 0 where unknown.
+    pub ring_slots: u32,
+    /// Whether the observer has a recipe for the driver's ring.
+    pub ring_readable: bool,
+    /// The device's MTU in bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// Inode number of the network namespace.
+    pub netns_inum: u32,
+}
+
+/// Why a port that is fine in the file does not fit its device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    /// The ring cannot be read and no rate stands in for it.
+    #[error(
+        "port {device}: the TX ring of this driver cannot be read, so the port needs a `rate` (the link's real rate) \
+         for the virtual queue that stands for the ring"
+    )]
+    RateNeeded {
+        /// The port's device.
+        device: String,
+    },
+    /// Outside of 64 kbit/s to 400 Gbit/s; never for a [`Port`] that was checked.
+    #[error("port {device}: a rate of {bits_per_second} bit/s is outside of 64 kbit/s to 400 Gbit/s")]
+    RateOutOfRange {
+        /// The port's device.
+        device: String,
+        /// The rate.
+        bits_per_second: u64,
+    },
+    /// Less burst than one frame of the device's MTU.
+    #[error(
+        "port {device}: burst = {burst} bytes, but one full frame of this device (MTU {mtu}) takes {frame} bytes and \
+         would never pass"
+    )]
+    BurstBelowFrame {
+        /// The port's device.
+        device: String,
+        /// The configured burst.
+        burst: u64,
+        /// The device's MTU.
+        mtu: u32,
+        /// A full frame with overhead.
+        frame: u64,
+    },
+    /// The reserve takes the whole ring.
+    #[error(
+        "port {device}: reserve = {reserve} slots, but the TX ring has {slots}; at most half of it may stay free"
+    )]
+    ReserveTooLarge {
+        /// The port's device.
+        device: String,
+        /// The configured reserve.
+        reserve: u32,
+        /// Slots of the ring.
+        slots: u32,
+    },
+}
+
+/// Bytes of an Ethernet header.
+const ETH_HLEN: u32 = 14;
+/// One NAPI poll (`NAPI_POLL_WEIGHT`, `include/linux/netdevice.h` at v6.18).
+const RESERVE: u32 = 64;
+const HOLD_MIN: Nanos = Nanos::from_millis(10);
+const HOLD_MAX: Nanos = Nanos::from_millis(100);
+const BURST_TIME: Nanos = Nanos::from_millis(10);
+const BURST_FRAMES: u64 = 10;
+/// Default limit in targets. Three is where slow-start overshoot no longer owns the 99th percentile of a 30 s run, and the
+/// goodput of a few CUBIC flows is still that of five (docs/aqm-comparison.md).
+const LIMIT_TARGETS: u64 = 3;
+/// Default limit in full frames, for slow links.
+const LIMIT_FRAMES: u64 = 8;
+
+/// The port's entry in the config map.
+///
+/// # Errors
+///
+/// The port does not fit its device, see [`EncodeError`].
+pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeError> {
+    let pace = pace(port)?;
+    let mode = match (port.mode, facts.ring_readable) {
+        (Mode::Policer, _) => MODE_POLICER,
+        (Mode::Bottleneck, true) => MODE_BOTTLENECK,
+        (Mode::Bottleneck, false) if pace.is_some() => MODE_VIRTUAL,
+        (Mode::Bottleneck, false) => return Err(EncodeError::RateNeeded { device: port.device.to_string() }),
+    };
+    let max_packet_bytes = facts.mtu.saturating_add(ETH_HLEN);
+    let frame = wire_bytes(port, max_packet_bytes);
+    let frame_time = pace.map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
+    let burst_time = burst_time(port, facts, pace, frame)?;
+    let times = Times::resolve(port, frame_time, burst_time, ring_time(port, facts, frame_time));
+    let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, Bytes::new(u64::from(max_packet_bytes)));
+    Ok(PortConfig {
+        target_ns: times.target.as_nanos(),
+        interval_ns: times.interval.as_nanos(),
+        limit_ns: times.limit.as_nanos(),
+        burst_ns: burst_time.as_nanos(),
+        signal_low_ns: times.limit.as_nanos() / 4 * 3,
+        signal_hold_ns: times.limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
+        t_update_ns: pi2.t_update.as_nanos(),
+        ifindex: facts.ifindex,
+        mode,
+        aqm: match port.aqm.algorithm {
+            Algorithm::Codel => AQM_CODEL,
+            Algorithm::Pi2 => AQM_PI2,
+            Algorithm::None => AQM_NONE,
+        },
+        flags: flags(port),
+        ring_base: facts.ring_base,
+        rings: facts.rings,
+        ring_slots: facts.ring_slots,
+        reserve_slots: reserve(port, facts)?,
+        pace_mult: pace.map_or(0, Pace::mult),
+        pace_shift: pace.map_or(0, Pace::shift),
+        overhead_bytes: port.overhead,
+        mpu_bytes: port.mpu,
+        max_packet_bytes,
+        alpha: pi2.alpha,
+        beta: pi2.beta,
+        netns_inum: facts.netns_inum,
+    })
+}
+
+/// What ingress must know of the port `index`.
+pub fn port_route(index: u32, facts: &PortFacts) -> PortRoute {
+    PortRoute { port: index, ring_base: facts.ring_base, rings: facts.rings, reserved: 0 }
+}
+
+/// The ingress device's entry in the config map. `mac` is the device's address in the order of the wire.
+pub fn ingress_config(ingress: &Ingress, ifindex: u32, mac: [u8; 6]) -> IngressConfig {
+    let [a, b, c, d, e, f] = mac;
+    let mut vlans = [0_u64; VLAN_WORDS];
+    for vlan in &ingress.vlans {
+        if let Some(word) = vlans.get_mut(usize::from(vlan.get()) / 64) {
+            *word |= 1 << (vlan.get() % 64);
+        }
+    }
+    IngressConfig { mac: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), ifindex, reserved: 0, vlans }
+}
+
+fn pace(port: &Port) -> Result<Option<Pace>, EncodeError> {
+    let Some(rate) = port.rate else { return Ok(None) };
+    let out_of_range = || EncodeError::RateOutOfRange {
+        device: port.device.to_string(),
+        bits_per_second: rate.bits_per_second(),
+    };
+    rate.pace().map(Some).ok_or_else(out_of_range)
+}
+
+/// What a frame of `len` bytes takes on the wire.
+fn wire_bytes(port: &Port, len: u32) -> Bytes {
+    Bytes::new(u64::from(len.saturating_add_signed(port.overhead).max(port.mpu)))
+}
+
+fn burst_time(
+    port: &Port,
+    facts: &PortFacts,
+    pace: Option<Pace>,
+    frame: Bytes,
+) -> Result<Nanos, EncodeError> {
+    let (Mode::Policer, Some(pace)) = (port.mode, pace) else { return Ok(Nanos::ZERO) };
+    match port.burst {
+        None => Ok(pace.time_for_rounded_up(frame.saturating_mul(BURST_FRAMES)).max(BURST_TIME)),
+        Some(burst) if burst < frame => Err(EncodeError::BurstBelowFrame {
+            device: port.device.to_string(),
+            burst: burst.get(),
+            mtu: facts.mtu,
+            frame: frame.get(),
+        }),
+        Some(burst) => Ok(pace.time_for_rounded_up(burst)),
+    }
+}
+
+/// The sojourn of a full ring of full frames, where ring and rate are known and the ring is the queue.
+fn ring_time(port: &Port, facts: &PortFacts, frame_time: Nanos) -> Option<Nanos> {
+    let known = port.mode == Mode::Bottleneck && facts.ring_slots > 0 && frame_time > Nanos::ZERO;
+    known.then(|| frame_time.saturating_mul(u64::from(facts.ring_slots)))
+}
+
+/// A share that never takes a small ring: 64 slots, a quarter of a ring below 256.
+fn reserve(port: &Port, facts: &PortFacts) -> Result<u32, EncodeError> {
+    match (port.reserve, facts.ring_slots) {
+        (None, 0) => Ok(RESERVE),
+        (None, slots) => Ok(RESERVE.min(slots / 4)),
+        (Some(reserve), slots) if slots > 0 && reserve > slots / 2 => {
+            Err(EncodeError::ReserveTooLarge { device: port.device.to_string(), reserve, slots })
+        }
+        (Some(reserve), _) => Ok(reserve),
+    }
+}
+
+fn flags(port: &Port) -> u32 {
+    let ecn = if port.aqm.ecn { FLAG_ECN } else { 0 };
+    let sojourn = match port.aqm.sojourn {
+        Sojourn::Predicted => 0,
+        Sojourn::Head => FLAG_HEAD_SOJOURN,
+    };
+    ecn | sojourn
+}
+
+/// The AQM's three times with their defaults filled in: `target <= interval / 2` (where it is ours to choose) and
+/// `target <= limit`.
+struct Times {
+    target: Nanos,
+    interval: Nanos,
+    limit: Nanos,
+}
+
+impl Times {
+    fn resolve(port: &Port, frame_time: Nanos, burst_time: Nanos, ring_time: Option<Nanos>) -> Self {
+        let aqm = &port.aqm;
+        let target = aqm.target.unwrap_or_else(|| default_target(frame_time, ring_time));
+        // On a link so slow that the target passes half of 100 ms, the interval follows the target.
+        let interval =
+            aqm.interval.unwrap_or(DEFAULT_INTERVAL.max(target.saturating_mul(2)).min(MAX_INTERVAL));
+        let target = match aqm.target {
+            Some(target) => target,
+            None => {
+                let half = Nanos::from_nanos(interval.as_nanos() / 2);
+                target.min(half).min(aqm.limit.unwrap_or(Nanos::MAX)).max(Nanos::from_nanos(1))
+            }
+        };
+        let limit = match (aqm.algorithm, aqm.limit) {
+            (Algorithm::None, _) => MAX_LIMIT,
+            (Algorithm::Codel | Algorithm::Pi2, Some(limit)) => limit,
+            (Algorithm::Codel | Algorithm::Pi2, None) => {
+                let frames = frame_time.saturating_mul(LIMIT_FRAMES);
+                target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
+            }
+        };
+        Self { target, interval, limit }
+    }
+}
+
+/// 5 ms, at most half of what the ring can hold (a target that the ring cannot reach is tail drop), at least 1.5
+/// frames (RFC 8289 section 4.3: below one frame CoDel would signal on an empty queue).
+fn default_target(frame_time: Nanos, ring_time: Option<Nanos>) -> Nanos {
+    let half_ring = ring_time.map_or(Nanos::MAX, |time| Nanos::from_nanos(time.as_nanos() / 2));
+    let frame_and_a_half = Nanos::from_nanos(frame_time.as_nanos().saturating_mul(3) / 2);
+    DEFAULT_TARGET.min(half_ring).max(frame_and_a_half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const FACTS: PortFacts = PortFacts {
+        ifindex: 7,
+        ring_base: 3,
+        rings: 2,
+        ring_slots: 1_000,
+        ring_readable: true,
+        mtu: 1_500,
+        netns_inum: 4_026_531_840,
+    };
+
+    fn port(keys: &str) -> Port {
+        let text = format!("[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\n{keys}\n");
+        Config::from_toml_str("t.toml", &text).unwrap().ports.remove(0)
+    }
+
+    fn encode(keys: &str) -> PortConfig {
+        port_config(&port(keys), &FACTS).unwrap()
+    }
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_bottleneck_without_rate_gets_the_defaults_of_rfc_8289() {
+        let config = encode("");
+        assert_eq!((config.mode, config.aqm, config.flags), (MODE_BOTTLENECK, AQM_CODEL, FLAG_ECN));
+        assert_eq!((config.target_ns, config.interval_ns, config.limit_ns), (5 * MS, 100 * MS, 15 * MS));
+        assert_eq!((config.signal_low_ns, config.signal_hold_ns), (11_250_000, 15 * MS));
+        assert_eq!((config.pace_mult, config.pace_shift, config.burst_ns), (0, 0, 0));
+        assert_eq!((config.reserve_slots, config.max_packet_bytes), (64, 1_514));
+    }
+
+    #[test]
+    fn the_facts_of_the_device_arrive_unchanged() {
+        let config = encode("overhead = -4\nmpu = 84");
+        assert_eq!((config.ifindex, config.ring_base, config.rings, config.ring_slots), (7, 3, 2, 1_000));
+        assert_eq!((config.overhead_bytes, config.mpu_bytes, config.netns_inum), (-4, 84, 4_026_531_840));
+        let route = PortRoute { port: 5, ring_base: 3, rings: 2, reserved: 0 };
+        assert_eq!(port_route(5, &FACTS), route);
+    }
+
+    #[test]
+    fn what_is_given_is_taken_as_given() {
+        let config = encode(
+            "reserve = 10\n[port.aqm]\nalgorithm = \"pi2\"\ntarget = \"2ms\"\ninterval = \"50ms\"\nlimit = \"9ms\"\n\
+             sojourn = \"head\"\necn = false",
+        );
+        assert_eq!((config.aqm, config.flags, config.reserve_slots), (AQM_PI2, FLAG_HEAD_SOJOURN, 10));
+        assert_eq!((config.target_ns, config.interval_ns, config.limit_ns), (2 * MS, 50 * MS, 9 * MS));
+        assert_eq!(config.signal_hold_ns, 10 * MS);
+    }
+
+    #[test]
+    fn pi2_gains_and_their_update_time_come_from_one_calculation() {
+        let config = encode("[port.aqm]\nalgorithm = \"pi2\"\ntarget = \"15ms\"");
+        let params =
+            Pi2Params::for_rtt_max(Nanos::from_millis(15), Nanos::from_millis(100), Bytes::new(1_514));
+        assert_eq!((config.alpha, config.beta), (params.alpha, params.beta));
+        assert_eq!(config.t_update_ns, params.t_update.as_nanos());
+    }
+
+    #[test]
+    fn on_a_slow_link_the_target_is_one_and_a_half_frames() {
+        // 1,514 bytes at 2 Mbit/s take 6.056 ms.
+        let config = encode("rate = \"2mbit\"");
+        assert!((9_084_000..9_084_010).contains(&config.target_ns), "{}", config.target_ns);
+        assert!((48_448_000..48_448_010).contains(&config.limit_ns), "{}", config.limit_ns);
+        assert_eq!(config.interval_ns, 100 * MS);
+    }
+
+    #[test]
+    fn on_the_slowest_link_the_interval_follows_the_target() {
+        let config = encode("rate = \"64kbit\"");
+        assert_eq!(config.interval_ns, 2 * config.target_ns);
+        assert!(config.interval_ns <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_target_of_our_choosing_stays_below_a_given_interval_and_limit() {
+        assert_eq!(encode("[port.aqm]\ninterval = \"4ms\"").target_ns, 2 * MS);
+        assert_eq!(encode("rate = \"2mbit\"\n[port.aqm]\nlimit = \"6ms\"").target_ns, 6 * MS);
+    }
+
+    #[test]
+    fn a_target_of_our_choosing_stays_within_half_of_a_short_ring() {
+        let facts = PortFacts { ring_slots: 256, ..FACTS };
+        // 256 frames of 1,514 bytes at 1 Gbit/s: 3.1 ms.
+        let config = port_config(&port("rate = \"1gbit\""), &facts).unwrap();
+        assert!((1_550_000..1_551_000).contains(&config.target_ns), "{}", config.target_ns);
+    }
+
+    #[test]
+    fn the_configured_rate_is_encoded_as_time_per_byte_with_its_overhead() {
+        let config = encode("rate = \"100mbit\"\noverhead = 24");
+        let pace = Pace::from_parts(config.pace_mult, config.pace_shift).unwrap();
+        assert_eq!(pace.time_for_rounded_up(Bytes::new(1_000_000)).as_nanos(), 80 * MS);
+    }
+
+    #[test]
+    fn a_policer_tolerates_ten_milliseconds_or_ten_frames_by_default() {
+        let fast = encode("mode = \"policer\"\nrate = \"1gbit\"");
+        assert_eq!((fast.mode, fast.burst_ns, fast.limit_ns), (MODE_POLICER, 10 * MS, 15 * MS));
+        let slow = encode("mode = \"policer\"\nrate = \"1mbit\"");
+        assert!((121_120_000..121_120_100).contains(&slow.burst_ns), "{}", slow.burst_ns);
+        assert!(slow.limit_ns >= slow.burst_ns);
+    }
+
+    #[test]
+    fn a_policers_burst_is_its_time_at_the_rate() {
+        let config = encode("mode = \"policer\"\nrate = \"8mbit\"\nburst = \"32kb\"");
+        assert!((32_768_000..32_768_010).contains(&config.burst_ns), "{}", config.burst_ns);
+    }
+
+    #[test]
+    fn a_burst_below_one_frame_of_the_real_mtu_is_refused() {
+        let port = port("mode = \"policer\"\nrate = \"8mbit\"\nburst = \"4kb\"");
+        let facts = PortFacts { mtu: 9_000, ..FACTS };
+        let error = port_config(&port, &facts).unwrap_err();
+        assert!(error.to_string().contains("port wan0: burst = 4096 bytes"), "{error}");
+    }
+
+    #[test]
+    fn an_unreadable_ring_is_replaced_by_a_virtual_queue_or_refused() {
+        let facts = PortFacts { ring_readable: false, ring_slots: 0, ..FACTS };
+        assert_eq!(
+            port_config(&port("rate = \"10mbit\""), &facts).map(|config| config.mode),
+            Ok(MODE_VIRTUAL)
+        );
+        let error = port_config(&port(""), &facts).unwrap_err();
+        assert_eq!(error, EncodeError::RateNeeded { device: "wan0".to_owned() });
+    }
+
+    #[test]
+    fn the_reserve_shrinks_with_the_ring_and_never_takes_more_than_half() {
+        let with = |slots, keys: &str| port_config(&port(keys), &PortFacts { ring_slots: slots, ..FACTS });
+        for (slots, reserve) in [(0, 64), (1_000, 64), (256, 64), (128, 32), (64, 16)] {
+            assert_eq!(with(slots, "").map(|config| config.reserve_slots), Ok(reserve));
+        }
+        assert!(with(100, "reserve = 51").is_err());
+        assert_eq!(with(100, "reserve = 50").map(|config| config.reserve_slots), Ok(50));
+    }
+
+    #[test]
+    fn without_an_aqm_only_admission_and_the_policer_bound_the_queue() {
+        let config = encode("[port.aqm]\nalgorithm = \"none\"");
+        assert_eq!((config.aqm, config.limit_ns), (AQM_NONE, MAX_LIMIT.as_nanos()));
+    }
+
+    #[test]
+    fn each_listed_vlan_is_one_bit_of_the_bitmap() {
+        let text = "[[ingress]]\ndevice = \"lan0\"\nvlans = [1, 64, 4094]\n[[port]]\ndevice = \"wan0\"\n";
+        let ingress = Config::from_toml_str("t.toml", text).unwrap().ingress.remove(0);
+        let config = ingress_config(&ingress, 9, [0x02, 0, 0, 0, 0, 0xaa]);
+        assert_eq!((config.ifindex, config.mac), (9, 0xaa00_0000_0002));
+        assert_eq!((config.vlans[0], config.vlans[1], config.vlans[63]), (2, 1, 1 << 62));
+        assert_eq!(config.vlans.iter().map(|word| word.count_ones()).sum::<u32>(), 3);
+    }
+}

@@ -1,0 +1,25 @@
+//! The configuration: file → what was typed → what is meant → what the programs read.
+//!
+//! | step | module | from → to |
+//! |---|---|---|
+//! | read | [`mod@file`] | TOML text → [`file::File`]: every value as typed, with its place in the text |
+//! | check | [`validate`] | [`file::File`] → [`Config`]: values with units, checked against each other |
+//! | encode | [`encode`] | one [`Port`] and what is known of its device → [`weir_shared_maps::PortConfig`] |
+//! | read back | [`decode`] | the map's entry → what runs, for people |
+//!
+//! A file is refused as a whole, and all that is wrong with it is shown at once ([`ConfigError`]).
+//! docs/config.md lists every key with unit, range, default and source.
+
+pub mod decode;
+pub mod encode;
+mod error;
+pub mod file;
+mod model;
+pub mod units;
+pub mod validate;
+
+pub use error::{ConfigError, Problem, Rule};
+pub use model::{
+    Algorithm, Aqm, Config, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode, NameError,
+    Port, Sojourn, VlanId,
+};

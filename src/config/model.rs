@@ -1,0 +1,319 @@
+//! What a configuration means, after every check.
+
+use std::fmt;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use thiserror::Error;
+use weir_aqm::{Bytes, Nanos, Rate};
+
+use super::error::{ConfigError, MAX_FILE_BYTES, Source};
+use super::{file, validate};
+
+/// The instance of a file that names none.
+pub const DEFAULT_INSTANCE: &str = "default";
+
+/// A checked configuration. Made by [`Config::load`] or [`Config::from_toml_str`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Names the directory of the pins; two instances with different names and devices can run side by side.
+    pub instance: InstanceName,
+    /// The metrics exporter, off where absent.
+    pub metrics: Option<Metrics>,
+    /// Devices whose arriving frames are forwarded, at least one, at most [`weir_shared_maps::MAX_INGRESS`].
+    pub ingress: Vec<Ingress>,
+    /// Managed egress devices, at least one, at most [`weir_shared_maps::MAX_PORTS`].
+    pub ports: Vec<Port>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, a directory, unreadable, above 1 MiB or not UTF-8; or all [`super::Problem`]s of its contents.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let unreadable = |source| ConfigError::Unreadable { path: name.clone(), source };
+        let opened = std::fs::File::open(path).map_err(unreadable)?;
+        if opened.metadata().map_err(unreadable)?.is_dir() {
+            return Err(ConfigError::Directory { path: name });
+        }
+        let mut bytes = Vec::new();
+        opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge { path: name });
+        }
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&name, &error))?;
+        Self::from_toml_str(&name, &text)
+    }
+
+    /// Checks TOML text. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`] with all problems of the text.
+    pub fn from_toml_str(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let source = Source::new(name, text);
+        let (file, problems) = file::read(&source);
+        validate::validate(&source, &file, problems)
+    }
+}
+
+/// The metrics exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where the HTTP listener binds.
+    pub listen: SocketAddr,
+}
+
+/// A device whose arriving frames are forwarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// The device.
+    pub device: DeviceName,
+    /// Tagged frames of these VLANs are routed as if they had arrived untagged.
+    pub vlans: Vec<VlanId>,
+}
+
+/// A managed egress device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The device.
+    pub device: DeviceName,
+    /// What the queue is.
+    pub mode: Mode,
+    /// 64 kbit/s to 400 Gbit/s. Always present for a policer; for a bottleneck it seeds the drain rate and stands in for
+    /// a ring that cannot be read.
+    pub rate: Option<Rate>,
+    /// Bytes added to each frame's length, -64 to 256.
+    pub overhead: i32,
+    /// Smallest size of a frame after the overhead, 0 to 256 bytes.
+    pub mpu: u32,
+    /// Policer: burst tolerance. Absent: the larger of 10 ms at the rate and ten full frames.
+    pub burst: Option<Bytes>,
+    /// Slots of the ring kept free, 0 to 1,024. Absent: 64, or a quarter of a ring below 256 slots.
+    pub reserve: Option<u32>,
+    /// The AQM.
+    pub aqm: Aqm,
+}
+
+/// What a port's queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The port's own TX ring.
+    Bottleneck,
+    /// A virtual queue of the configured rate, below what the ring can do.
+    Policer,
+}
+
+/// The AQM of a port. Absent times depend on the rate and MTU and are resolved by [`super::encode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aqm {
+    /// The controller.
+    pub algorithm: Algorithm,
+    /// Sojourn aimed at; above 0 and below the interval.
+    pub target: Option<Nanos>,
+    /// CoDel's interval, PI2's largest round-trip time; at most 2^32 - 1 ns.
+    pub interval: Option<Nanos>,
+    /// Hard limit on the arriving packet's sojourn; at least the target.
+    pub limit: Option<Nanos>,
+    /// Which sojourn drives the controller.
+    pub sojourn: Sojourn,
+    /// Mark ECN-capable packets instead of dropping them.
+    pub ecn: bool,
+}
+
+/// The controller of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// CoDel in its enqueue form (RFC 8289).
+    Codel,
+    /// PI2, the classic half of RFC 9332, at enqueue.
+    Pi2,
+    /// None: ring admission and the policer only.
+    None,
+}
+
+/// Which sojourn drives the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sojourn {
+    /// The arriving packet's, predicted from backlog and drain rate.
+    Predicted,
+    /// The oldest frame's, as observed.
+    Head,
+}
+
+/// An 802.1Q VLAN identifier, 1 to 4094.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VlanId(u16);
+
+impl VlanId {
+    /// `None` for 0 (priority tag), 4095 (reserved) and anything beyond 12 bits (IEEE 802.1Q table 9-2).
+    pub fn new(id: i64) -> Option<Self> {
+        u16::try_from(id).ok().filter(|id| (1..=4094).contains(id)).map(Self)
+    }
+
+    /// The identifier.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// Why a name was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// A name of no characters.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than the kernel or weir allows.
+    #[error("must have at most {most} bytes, has {has}")]
+    TooLong {
+        /// The bound.
+        most: usize,
+        /// The name's length.
+        has: usize,
+    },
+    /// `.` or `..`.
+    #[error("must not be `.` or `..`")]
+    Dots,
+    /// A character that the name may not have.
+    #[error("must not contain {found:?}")]
+    Character {
+        /// The first such character.
+        found: char,
+    },
+}
+
+/// A network device's name: 1 to 15 bytes, no `/`, `:` or white space (`dev_valid_name`, `net/core/dev.c` at v6.18).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName(String);
+
+impl DeviceName {
+    /// Checks a name. Whether such a device exists is not asked.
+    ///
+    /// # Errors
+    ///
+    /// The first rule the name breaks.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        /// `IFNAMSIZ` less the terminating zero.
+        const MOST: usize = 15;
+        let refused = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        match name {
+            "" => Err(NameError::Empty),
+            "." | ".." => Err(NameError::Dots),
+            _ if name.len() > MOST => Err(NameError::TooLong { most: MOST, has: name.len() }),
+            _ => match name.chars().find(|&c| refused(c)) {
+                Some(found) => Err(NameError::Character { found }),
+                None => Ok(Self(name.to_owned())),
+            },
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An instance's name: 1 to 32 of `a-z`, `0-9`, `_` and `-`, because it becomes a directory of the BPF file system.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceName(String);
+
+impl InstanceName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// The first rule the name breaks.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        const MOST: usize = 32;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        match name {
+            "" => Err(NameError::Empty),
+            _ if name.len() > MOST => Err(NameError::TooLong { most: MOST, has: name.len() }),
+            _ => match name.chars().find(|&c| !allowed(c)) {
+                Some(found) => Err(NameError::Character { found }),
+                None => Ok(Self(name.to_owned())),
+            },
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for InstanceName {
+    fn default() -> Self {
+        Self(DEFAULT_INSTANCE.to_owned())
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Mode {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bottleneck => "bottleneck",
+            Self::Policer => "policer",
+        }
+    }
+}
+
+impl Algorithm {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Codel => "codel",
+            Self::Pi2 => "pi2",
+            Self::None => "none",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_obey_the_kernel() {
+        assert!(DeviceName::new("lan0").is_ok());
+        assert!(DeviceName::new("enp0s31f6.100").is_ok());
+        assert_eq!(DeviceName::new(""), Err(NameError::Empty));
+        assert_eq!(DeviceName::new(".."), Err(NameError::Dots));
+        assert_eq!(DeviceName::new("a234567890123456"), Err(NameError::TooLong { most: 15, has: 16 }));
+        for found in ['/', ':', ' ', '\n'] {
+            assert_eq!(DeviceName::new(&format!("a{found}b")), Err(NameError::Character { found }));
+        }
+    }
+
+    #[test]
+    fn instance_names_cannot_leave_their_directory() {
+        assert!(InstanceName::new("home-1_a").is_ok());
+        for bad in ["", "..", "a/b", "Home", "a.b", &"x".repeat(33)] {
+            assert!(InstanceName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn vlan_identifiers_exclude_the_two_reserved_ones() {
+        for bad in [-1, 0, 4095, 4096, 65_537] {
+            assert_eq!(VlanId::new(bad), None);
+        }
+        assert_eq!(VlanId::new(4094).map(VlanId::get), Some(4094));
+    }
+}

@@ -1,0 +1,400 @@
+//! From what was typed to what is meant. One function for each table; every broken rule is collected.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::Spanned;
+use weir_aqm::{Bytes, Nanos, Pace, Rate};
+use weir_shared_maps::{MAX_INGRESS, MAX_PORTS};
+
+use super::error::{ConfigError, Problem, Rule, Source};
+use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
+use super::model::{
+    Algorithm, Aqm, Config, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, Sojourn, VlanId,
+};
+use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
+
+/// The default target: RFC 8289 section 4.3, for links on which a full frame takes less.
+pub const DEFAULT_TARGET: Nanos = Nanos::from_millis(5);
+/// The default interval: RFC 8289 section 4.2, a round-trip time that fits most of the Internet.
+pub const DEFAULT_INTERVAL: Nanos = Nanos::from_millis(100);
+/// The longest interval: CoDel's square root works on 32 bits of nanoseconds.
+pub const MAX_INTERVAL: Nanos = Nanos::from_nanos(u32::MAX as u64);
+/// The longest limit. Far above any ring; keeps `now + limit` far from wrapping.
+pub const MAX_LIMIT: Nanos = Nanos::from_secs(3_600);
+/// A full frame of Ethernet's usual MTU without its FCS, which is what XDP sees.
+const FULL_FRAME: i64 = 1_514;
+
+/// Checks a file's values. `problems` are those found while reading; a file with any problem is refused.
+pub(super) fn validate(source: &Source, file: &File, problems: Vec<Problem>) -> Result<Config, ConfigError> {
+    let readable = problems.iter().all(|problem| !matches!(problem.rule(), Rule::Syntax { .. }));
+    let mut check = Check { source, problems };
+    let config = readable.then(|| check.config(file)).flatten();
+    match (config, check.problems) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, mut problems) => {
+            problems.sort_by_key(Problem::start);
+            Err(ConfigError::Invalid { name: source.name().to_owned(), problems })
+        }
+    }
+}
+
+struct Check<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+}
+
+/// Where in the file a check stands: the table as errors name it, and the key.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    place: &'a str,
+    key: &'a str,
+}
+
+impl Check<'_> {
+    /// `None` only where a problem was recorded.
+    fn config(&mut self, file: &File) -> Option<Config> {
+        let instance = self.parsed(At { place: "", key: "instance" }, &file.instance, |name| {
+            InstanceName::new(name).map_err(Rule::InstanceName)
+        });
+        let metrics = file.metrics.as_ref().and_then(|table| {
+            let at = At { place: "[metrics]", key: "listen" };
+            self.required(at, &table.listen, &table.span, "listen = \"127.0.0.1:9469\"");
+            self.parsed(at, &table.listen, |text| listen(text).ok_or(Rule::Listen))
+        });
+        self.count(file);
+        let ingress: Vec<_> = file.ingress.iter().map(|table| self.ingress(table)).collect();
+        let ports: Vec<_> = file.ports.iter().map(|table| self.port(table)).collect();
+        self.unique("an [[ingress]]", file.ingress.iter().map(|table| (table.place.as_str(), &table.device)));
+        self.unique("a [[port]]", file.ports.iter().map(|table| (table.place.as_str(), &table.device)));
+        Some(Config {
+            instance: instance.unwrap_or_default(),
+            metrics: metrics.map(|listen| Metrics { listen }),
+            ingress: ingress.into_iter().collect::<Option<_>>()?,
+            ports: ports.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn count(&mut self, file: &File) {
+        let end = self.source.text().len();
+        if !file.has_ingress {
+            self.problems.push(self.source.problem("[[ingress]]".to_owned(), end..end, Rule::NoIngress));
+        }
+        if !file.has_ports {
+            self.problems.push(self.source.problem("[[port]]".to_owned(), end..end, Rule::NoPort));
+        }
+        let ingress = file.ingress.iter().map(|table| (&table.place, &table.span));
+        self.at_most("[[ingress]]", MAX_INGRESS, ingress);
+        self.at_most("[[port]]", MAX_PORTS, file.ports.iter().map(|table| (&table.place, &table.span)));
+    }
+
+    /// Reports the first table beyond the bound.
+    fn at_most<'t>(
+        &mut self,
+        table: &'static str,
+        most: u32,
+        mut tables: impl Iterator<Item = (&'t String, &'t Range<usize>)>,
+    ) {
+        let most = most as usize;
+        if let Some((place, span)) = tables.nth(most) {
+            let rule = Rule::TooMany { table, most, nth: most + 1 };
+            self.problems.push(self.source.problem(place.clone(), span.clone(), rule));
+        }
+    }
+
+    fn unique<'t>(
+        &mut self,
+        table: &'static str,
+        devices: impl Iterator<Item = (&'t str, &'t Field<String>)>,
+    ) {
+        let mut seen: HashMap<&str, Range<usize>> = HashMap::new();
+        for (place, device) in devices {
+            let Some(device) = device.get() else { continue };
+            if let Some(first) = seen.get(device.get_ref().as_str()) {
+                let rule = Rule::DuplicateDevice { table };
+                let problem = self.source.value_problem(place, "device", device.span(), rule);
+                self.problems.push(problem.also(first.clone(), "first named here"));
+            } else {
+                seen.insert(device.get_ref(), device.span());
+            }
+        }
+    }
+
+    fn ingress(&mut self, table: &IngressTable) -> Option<Ingress> {
+        let place = &table.place;
+        let device = self.device(place, &table.device, &table.span, "device = \"lan0\"");
+        self.parsed(At { place, key: "xdp" }, &table.xdp, |word| match word {
+            "native" => Ok(()),
+            "generic" => Err(Rule::XdpGeneric),
+            _ => Err(choice(word, "\"native\"", &["native"])),
+        });
+        let mut seen: HashMap<VlanId, Range<usize>> = HashMap::new();
+        let mut vlans = Vec::new();
+        for typed in &table.vlans {
+            match VlanId::new(*typed.get_ref()) {
+                None => {
+                    let why = "0 marks a priority tag and 4095 is reserved (IEEE 802.1Q table 9-2)";
+                    let rule = Rule::Range { low: 1, high: 4094, unit: "", why };
+                    self.problems.push(self.source.value_problem(place, "vlans", typed.span(), rule));
+                }
+                Some(vlan) => match seen.insert(vlan, typed.span()) {
+                    None => vlans.push(vlan),
+                    Some(first) => {
+                        let rule = Rule::VlanDuplicate;
+                        let problem = self.source.value_problem(place, "vlans", typed.span(), rule);
+                        self.problems.push(problem.also(first, "first listed here"));
+                    }
+                },
+            }
+        }
+        Some(Ingress { device: device?, vlans })
+    }
+
+    fn port(&mut self, table: &PortTable) -> Option<Port> {
+        let place = &table.place;
+        let device = self.device(place, &table.device, &table.span, "device = \"wan0\"");
+        let mode = self
+            .parsed(At { place, key: "mode" }, &table.mode, |word| match word {
+                "bottleneck" => Ok(Mode::Bottleneck),
+                "policer" => Ok(Mode::Policer),
+                _ => Err(choice(word, "\"bottleneck\", \"policer\"", &["bottleneck", "policer"])),
+            })
+            .unwrap_or(Mode::Bottleneck);
+        let rate = self.parsed(At { place, key: "rate" }, &table.rate, rate);
+        if let (Mode::Policer, true, Some(mode)) = (mode, table.rate.is_absent(), table.mode.get()) {
+            self.problems.push(self.source.key_problem(place, "rate", mode.span(), Rule::PolicerWithoutRate));
+        }
+        let overhead = self.range(
+            At { place, key: "overhead" },
+            &table.overhead,
+            (-64, 256, " bytes"),
+            "bytes that the link adds to (or removes from) the frame XDP sees: 14 bytes of Ethernet header, no FCS",
+        );
+        let mpu = self.range(
+            At { place, key: "mpu" },
+            &table.mpu,
+            (0, 256, " bytes"),
+            "the smallest size a frame takes on the wire, overhead included: 84 for Ethernet with preamble and gap",
+        );
+        let reserve = self.range(
+            At { place, key: "reserve" },
+            &table.reserve,
+            (0, 1_024, " slots"),
+            "slots of the TX ring that stay free, so that a batch never meets a full ring; 64 is one NAPI poll",
+        );
+        let overhead = overhead.unwrap_or(0);
+        let burst = self.burst(table, mode, overhead);
+        let aqm = self.aqm(place, &table.aqm);
+        Some(Port {
+            device: device?,
+            mode,
+            rate,
+            overhead: i32::try_from(overhead).ok()?,
+            mpu: u32::try_from(mpu.unwrap_or(0)).ok()?,
+            burst,
+            reserve: reserve.and_then(|slots| u32::try_from(slots).ok()),
+            aqm,
+        })
+    }
+
+    fn burst(&mut self, table: &PortTable, mode: Mode, overhead: i64) -> Option<Bytes> {
+        let at = At { place: &table.place, key: "burst" };
+        let least = FULL_FRAME.saturating_add(overhead).unsigned_abs();
+        self.parsed(at, &table.burst, |text| match (mode, parse_size(text)) {
+            (Mode::Bottleneck, _) => Err(Rule::BurstOnBottleneck),
+            (Mode::Policer, Err(error)) => Err(Rule::Unit(error, "\"32kb\"")),
+            (Mode::Policer, Ok(burst)) if burst.get() < least => Err(Rule::BurstTooSmall { least }),
+            (Mode::Policer, Ok(burst)) => Ok(burst),
+        })
+    }
+
+    fn aqm(&mut self, place: &str, table: &AqmTable) -> Aqm {
+        const ALGORITHMS: &[&str] = &["codel", "pi2", "none"];
+        let algorithm = self
+            .parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
+                "codel" => Ok(Algorithm::Codel),
+                "pi2" => Ok(Algorithm::Pi2),
+                "none" => Ok(Algorithm::None),
+                _ => Err(choice(word, "\"codel\", \"pi2\", \"none\"", ALGORITHMS)),
+            })
+            .unwrap_or(Algorithm::Codel);
+        if algorithm == Algorithm::None {
+            self.unused(place, table);
+        }
+        let target =
+            self.time(At { place, key: "aqm.target" }, &table.target, MAX_INTERVAL, "target = \"5ms\"");
+        let interval = self.time(
+            At { place, key: "aqm.interval" },
+            &table.interval,
+            MAX_INTERVAL,
+            "interval = \"100ms\"",
+        );
+        let limit = self.time(At { place, key: "aqm.limit" }, &table.limit, MAX_LIMIT, "limit = \"25ms\"");
+        let sojourn = self.parsed(At { place, key: "aqm.sojourn" }, &table.sojourn, |word| match word {
+            "predicted" => Ok(Sojourn::Predicted),
+            "head" => Ok(Sojourn::Head),
+            _ => Err(choice(word, "\"predicted\", \"head\"", &["predicted", "head"])),
+        });
+        self.times_agree(place, table, target, interval, limit);
+        Aqm {
+            algorithm,
+            target,
+            interval,
+            limit,
+            sojourn: sojourn.unwrap_or(Sojourn::Predicted),
+            ecn: table.ecn.get().is_none_or(|ecn| *ecn.get_ref()),
+        }
+    }
+
+    /// `0 < target < interval` and `target <= limit`, with the defaults where a key is absent.
+    fn times_agree(
+        &mut self,
+        place: &str,
+        table: &AqmTable,
+        target: Option<Nanos>,
+        interval: Option<Nanos>,
+        limit: Option<Nanos>,
+    ) {
+        // A value that was refused already is compared with nothing.
+        let known = |field: &Field<String>, value: Option<Nanos>| field.is_absent() || value.is_some();
+        let span = |field: &Field<String>| field.get().map(Spanned::span);
+        if let (Some(target), Some(at), true) =
+            (target, span(&table.target), known(&table.interval, interval))
+        {
+            let bound = interval.unwrap_or(DEFAULT_INTERVAL);
+            if target >= bound {
+                let rule = Rule::TargetNotBelowInterval { interval: or_default(bound, interval.is_none()) };
+                let problem = self.source.value_problem(place, "aqm.target", at, rule);
+                self.problems.push(with_also(problem, span(&table.interval), "the interval"));
+            }
+        }
+        if let (Some(limit), Some(at), true) = (limit, span(&table.limit), known(&table.target, target)) {
+            // A target that is not given shrinks to half the interval, see `encode`.
+            let shrunk = Nanos::from_nanos(interval.unwrap_or(DEFAULT_INTERVAL).as_nanos() / 2);
+            let bound = target.unwrap_or(DEFAULT_TARGET.min(shrunk));
+            if limit < bound {
+                let rule = Rule::LimitBelowTarget { target: or_default(bound, target.is_none()) };
+                let problem = self.source.value_problem(place, "aqm.limit", at, rule);
+                self.problems.push(with_also(problem, span(&table.target), "the target"));
+            }
+        }
+    }
+
+    fn unused(&mut self, place: &str, table: &AqmTable) {
+        let texts = [
+            ("aqm.target", &table.target),
+            ("aqm.interval", &table.interval),
+            ("aqm.limit", &table.limit),
+            ("aqm.sojourn", &table.sojourn),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, field)| Some((key, field.get()?.span())));
+        for (key, span) in texts.chain(table.ecn.get().map(|ecn| ("aqm.ecn", ecn.span()))) {
+            self.problems.push(self.source.value_problem(place, key, span, Rule::AqmKeyUnused));
+        }
+    }
+
+    fn device(
+        &mut self,
+        place: &str,
+        field: &Field<String>,
+        table: &Range<usize>,
+        example: &'static str,
+    ) -> Option<DeviceName> {
+        let at = At { place, key: "device" };
+        self.required(at, field, table, example);
+        self.parsed(at, field, |name| DeviceName::new(name).map_err(Rule::DeviceName))
+    }
+
+    fn required(&mut self, at: At<'_>, field: &Field<String>, table: &Range<usize>, example: &'static str) {
+        if field.is_absent() {
+            let rule = Rule::MissingKey { example };
+            self.problems.push(self.source.key_problem(at.place, at.key, table.clone(), rule));
+        }
+    }
+
+    /// The meaning of a string, or `None` with the broken rule recorded; `None` too where the key is absent.
+    fn parsed<T>(
+        &mut self,
+        at: At<'_>,
+        field: &Field<String>,
+        parse: impl FnOnce(&str) -> Result<T, Rule>,
+    ) -> Option<T> {
+        let typed = field.get()?;
+        match parse(typed.get_ref()) {
+            Ok(value) => Some(value),
+            Err(rule) => {
+                self.problems.push(self.source.value_problem(at.place, at.key, typed.span(), rule));
+                None
+            }
+        }
+    }
+
+    fn time(
+        &mut self,
+        at: At<'_>,
+        field: &Field<String>,
+        most: Nanos,
+        example: &'static str,
+    ) -> Option<Nanos> {
+        self.parsed(at, field, |text| match parse_time(text) {
+            Err(error) => Err(Rule::Unit(error, "\"5ms\"")),
+            Ok(Nanos::ZERO) => Err(Rule::TimeZero { example }),
+            Ok(time) if time > most && most == MAX_LIMIT => Err(Rule::LimitTooLong),
+            Ok(time) if time > most => Err(Rule::IntervalTooLong),
+            Ok(time) => Ok(time),
+        })
+    }
+
+    fn range(
+        &mut self,
+        at: At<'_>,
+        field: &Field<i64>,
+        (low, high, unit): (i64, i64, &'static str),
+        why: &'static str,
+    ) -> Option<i64> {
+        let typed = field.get()?;
+        if (low..=high).contains(typed.get_ref()) {
+            return Some(*typed.get_ref());
+        }
+        let rule = Rule::Range { low, high, unit, why };
+        self.problems.push(self.source.value_problem(at.place, at.key, typed.span(), rule));
+        None
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, Rule> {
+    let rate = match parse_rate(text) {
+        Ok(rate) => rate,
+        Err(UnitError::Overflow) => return Err(Rule::RateTooHigh),
+        Err(error) => return Err(Rule::Unit(error, "\"100mbit\"")),
+    };
+    match rate.bits_per_second() {
+        0 => Err(Rule::RateZero),
+        bits if bits < Pace::MIN_BITS_PER_SECOND => Err(Rule::RateTooLow),
+        bits if bits > Pace::MAX_BITS_PER_SECOND => Err(Rule::RateTooHigh),
+        _ => Ok(rate),
+    }
+}
+
+fn listen(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+}
+
+fn choice(word: &str, allowed: &'static str, words: &'static [&'static str]) -> Rule {
+    Rule::Choice { allowed, nearest: nearest(word, words) }
+}
+
+fn or_default(time: Nanos, is_default: bool) -> String {
+    let shown = show_time(time);
+    if is_default { format!("{shown} by default") } else { shown }
+}
+
+fn with_also(problem: Problem, span: Option<Range<usize>>, label: &'static str) -> Problem {
+    match span {
+        Some(span) => problem.also(span, label),
+        None => problem,
+    }
+}
+
+const _: () = assert!(Pace::MIN_BITS_PER_SECOND == 64_000 && Pace::MAX_BITS_PER_SECOND == 400_000_000_000);

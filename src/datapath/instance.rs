@@ -1,0 +1,394 @@
+//! One running configuration. Either everything is attached, or nothing is.
+
+use aya::{
+    maps::{Array, DevMapHash, MapData},
+    programs::ProgramFd,
+    util::KernelVersion,
+};
+use weir_shared_maps::{
+    AQM_NONE, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN, IngressConfig, PortConfig,
+    PortRoute, PortState, RingRecipe, RingState, names,
+};
+use zerocopy::FromZeros;
+
+use super::{
+    Error, Result,
+    ethtool::Ethtool,
+    features::queues,
+    netdev::{self, Netdev},
+    objects::{EGRESS, INGRESS, Sizes, attach_observers},
+    pins::{Claim, Pins},
+    prepare::{Preparation, attach_xdp, check_free, check_target},
+    reader::{Manifest, ManifestIngress, ManifestPort, Reader},
+    recipe::KernelTypes,
+};
+use crate::config::{
+    Config, Port,
+    encode::{PortFacts, ingress_config, port_config, port_route},
+};
+
+/// Slots of a veth ring (`VETH_RING_SIZE`, `drivers/net/veth.c` at v6.18).
+const VETH_RING_SLOTS: u32 = 256;
+
+/// How to start.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// Leave programs and maps in place when the daemon stops, as if it had been killed: forwarding and shaping go on.
+    /// The next start of the instance takes them down first.
+    pub keep: bool,
+}
+
+/// A running configuration; dropped, it detaches.
+pub struct Instance {
+    // Field order is drop order: what feeds is detached before what is fed.
+    devmap: DevMapHash<MapData>,
+    ports: Vec<u32>,
+    preparation: Preparation,
+    reader: Reader,
+    actions: Vec<String>,
+    keep: bool,
+    pins: Pins,
+}
+
+/// A port on its way to being attached.
+struct Planned<'a> {
+    port: &'a Port,
+    device: Netdev,
+    facts: PortFacts,
+    recipe: RingRecipe,
+}
+
+impl Instance {
+    /// Checks everything that can be checked, then loads, prepares, attaches and pins, in the calling thread's
+    /// network namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; nothing stays attached.
+    pub fn start(config: &Config, options: &StartOptions) -> Result<Self> {
+        check_privilege()?;
+        check_kernel()?;
+        let mut actions = Vec::new();
+        // Before any device is looked at: what another daemon of this instance has attached there is no news.
+        let claim = Claim::take(config.instance.as_str(), &mut actions)?;
+        let planned = plan(config, &mut actions)?;
+        for ingress in &config.ingress {
+            netdev::by_name(ingress.device.as_str())?;
+        }
+        let rings = planned.iter().map(|p| p.facts.rings).sum::<u32>().max(1);
+        let encoded =
+            planned.iter().map(|p| Ok(port_config(p.port, &p.facts)?)).collect::<Result<Vec<_>>>()?;
+
+        // From here on the drop of `pins` takes everything back. Until here, what a dead daemon left forwards on.
+        let pins = Pins::create(claim, &mut actions)?;
+        let ingress = config
+            .ingress
+            .iter()
+            .map(|ingress| {
+                let device = netdev::by_name(ingress.device.as_str())?;
+                check_free(&device)?;
+                Ok((ingress, device))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let directory = pins.maps();
+        let ifindexes = planned.iter().map(|p| p.facts.ifindex).max().unwrap_or(0) + 1;
+        let shared = Some((directory.as_path(), Sizes { rings, ifindexes }));
+        let mut observer = EGRESS.open(shared, &[])?;
+        // The ingress object makes the maps that egress does not know; every device gets a copy below.
+        let mut maps = INGRESS.open(shared, &[])?;
+        let mut devmap: DevMapHash<MapData> = take(&mut maps, names::MAP_DEVMAP)?;
+        write_ports(&mut observer, &planned, &encoded)?;
+        let (links, notes) = attach_observers(&mut observer)?;
+        for (name, link) in links {
+            pins.keep(link, name)?;
+        }
+        actions.extend(notes);
+
+        let mut preparation = Preparation::default();
+        let started = (|| -> Result<Reader> {
+            let own = |device: &Netdev| ingress.iter().any(|(_, i)| i.ifindex == device.ifindex);
+            for (index, (planned, config)) in planned.iter().zip(&encoded).enumerate() {
+                let program = load_egress(shared, index as u32, config, planned.recipe.driver)?;
+                preparation.make_target(&planned.device, own(&planned.device), &pins, &mut actions)?;
+                let ifindex = planned.facts.ifindex;
+                devmap.insert(ifindex, ifindex, Some(&program), 0).map_err(|source| Error::Map {
+                    map: names::MAP_DEVMAP,
+                    source: Box::new(as_map_error(source)),
+                })?;
+            }
+            let meta = encoded.iter().any(|c| c.flags & FLAG_ECN != 0 && c.aqm != AQM_NONE);
+            let mut configs: Array<MapData, IngressConfig> = take(&mut maps, names::MAP_INGRESS)?;
+            for (index, (ingress, device)) in ingress.iter().enumerate() {
+                let entry = ingress_config(ingress, device.ifindex, device.mac);
+                configs.set(index as u32, entry, 0).map_err(Error::map(names::MAP_INGRESS))?;
+                attach_ingress(shared, index as u32, device, !ingress.vlans.is_empty(), meta, &pins)?;
+            }
+            for planned in &planned {
+                check_target(&planned.device)?;
+            }
+            pins.describe(&manifest(config, &planned, &ingress).to_json())?;
+            Reader::open(config.instance.as_str())
+        })();
+        let ports = planned.iter().map(|p| p.facts.ifindex).collect();
+        match started {
+            Ok(reader) => Ok(Self { devmap, ports, preparation, reader, actions, keep: options.keep, pins }),
+            Err(error) => {
+                preparation.undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// What was prepared, mounted or found missing, one sentence each.
+    pub fn actions(&self) -> &[String] {
+        &self.actions
+    }
+
+    /// Reads what runs.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Detaches everything and undoes the preparation, unless [`StartOptions::keep`] asks otherwise.
+    ///
+    /// # Errors
+    ///
+    /// None today; detaching what is already gone is no failure.
+    pub fn stop(self) -> Result<()> {
+        drop(self);
+        Ok(())
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.keep {
+            self.pins.keep_all();
+            return;
+        }
+        self.pins.detach(names::PROG_INGRESS);
+        for ifindex in &self.ports {
+            // The kernel removes the entry of a device that went away.
+            let _gone = self.devmap.remove(*ifindex);
+        }
+        self.preparation.undo();
+    }
+}
+
+fn check_privilege() -> Result<()> {
+    const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
+    const SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/thread-self/status")
+        .map_err(Error::os("read /proc/thread-self/status"))?;
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(_, bit)| !(has(*bit) || (*bit != 12 && has(SYS_ADMIN))))
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::NotPrivileged { missing: missing.join(", "), uid: nix::unistd::geteuid().as_raw() })
+}
+
+fn check_kernel() -> Result<()> {
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(5, 14, 0) => {
+            Err(Error::KernelTooOld { found: crate::lab::clock::kernel() })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// What each port's device is, before anything is touched.
+fn plan<'a>(config: &'a Config, actions: &mut Vec<String>) -> Result<Vec<Planned<'a>>> {
+    let types = KernelTypes::load();
+    let netns_inum = netdev::namespace()?;
+    let mut ring_base = 0;
+    let mut planned = Vec::new();
+    for port in &config.ports {
+        let device = netdev::by_name(port.device.as_str())?;
+        let recipe = match &types {
+            Ok(types) => types.recipe(&device.driver).or_else(|why| {
+                actions.push(format!("port {}: the TX ring cannot be read: {why}", device.name));
+                types.device()
+            }),
+            Err(why) => {
+                actions.push(format!("port {}: the TX ring cannot be read: {why}", device.name));
+                Ok(RingRecipe::default())
+            }
+        }
+        .unwrap_or_default();
+        let facts = facts(&device, &recipe, ring_base, netns_inum)?;
+        ring_base += facts.rings;
+        planned.push(Planned { port, device, facts, recipe });
+    }
+    Ok(planned)
+}
+
+pub(super) fn facts(
+    device: &Netdev,
+    recipe: &RingRecipe,
+    ring_base: u32,
+    netns_inum: u32,
+) -> Result<PortFacts> {
+    let ethtool = Ethtool::open().map_err(Error::os("open a control socket"))?;
+    let own = queues(device.ifindex)?.map(|q| q.tx);
+    let cpus = aya::util::nr_cpus().ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
+    let (rings, ring_slots) = match recipe.driver {
+        DRIVER_TUN => (own.unwrap_or(1), device.tx_queue_len),
+        DRIVER_VETH => {
+            // The ring is the peer's receive queue. A peer in another namespace does not show its queues; pairs are
+            // made with as many at both ends.
+            let near = device.peer.filter(|p| !p.elsewhere).map(|p| queues(p.ifindex)).transpose()?.flatten();
+            (near.map(|q| q.rx).or(own).unwrap_or(1), VETH_RING_SLOTS)
+        }
+        DRIVER_VIRTIO => (own.unwrap_or(1).min(cpus), ethtool.tx_ring(&device.name).unwrap_or(0)),
+        _ => (1, ethtool.tx_ring(&device.name).unwrap_or(0)),
+    };
+    Ok(PortFacts {
+        ifindex: device.ifindex,
+        ring_base,
+        rings: rings.clamp(1, cpus),
+        ring_slots,
+        ring_readable: recipe.driver != DRIVER_NONE,
+        mtu: device.mtu,
+        netns_inum,
+    })
+}
+
+/// Takes a typed map out of an object, which must keep it as long as programs are still to be loaded.
+pub(super) fn take<T>(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<T>
+where
+    T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(Error::MissingPart { object: "shared", part: name })?;
+    T::try_from(map).map_err(Error::map(name))
+}
+
+/// A typed view of one of an object's maps; each can be borrowed once.
+fn borrow<'a, T>(
+    maps: &mut std::collections::HashMap<&str, &'a mut aya::maps::Map>,
+    name: &'static str,
+) -> Result<T>
+where
+    T: TryFrom<&'a mut aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = maps.remove(name).ok_or(Error::MissingPart { object: "shared", part: name })?;
+    T::try_from(map).map_err(Error::map(name))
+}
+
+fn as_map_error(error: aya::maps::xdp::XdpMapError) -> aya::maps::MapError {
+    match error {
+        aya::maps::xdp::XdpMapError::MapError(error) => error,
+        aya::maps::xdp::XdpMapError::ChainedProgramNotSupported => {
+            aya::maps::MapError::SyscallError(aya::sys::SyscallError {
+                call: "a devmap entry with a program (kernel 5.8)",
+                io_error: std::io::ErrorKind::Unsupported.into(),
+            })
+        }
+    }
+}
+
+/// Writes routes, configs and recipes, and the rings' first state, before any program can read them.
+fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortConfig]) -> Result<()> {
+    // Borrowed, not taken: the programs of this object are loaded after this and refer to the maps.
+    let mut maps: std::collections::HashMap<_, _> = ebpf.maps_mut().collect();
+    let mut routes: Array<&mut MapData, PortRoute> = borrow(&mut maps, names::MAP_ROUTES)?;
+    let mut configs: Array<&mut MapData, PortConfig> = borrow(&mut maps, names::MAP_PORTS)?;
+    let mut recipes: Array<&mut MapData, RingRecipe> = borrow(&mut maps, names::MAP_RECIPES)?;
+    let mut states: Array<&mut MapData, PortState> = borrow(&mut maps, names::MAP_PORT_STATE)?;
+    let mut rings: Array<&mut MapData, RingState> = borrow(&mut maps, names::MAP_RINGS)?;
+    for (index, (planned, config)) in planned.iter().zip(encoded).enumerate() {
+        let index = index as u32;
+        configs.set(index, *config, 0).map_err(Error::map(names::MAP_PORTS))?;
+        recipes.set(index, planned.recipe, 0).map_err(Error::map(names::MAP_RECIPES))?;
+        states.set(index, PortState::new_zeroed(), 0).map_err(Error::map(names::MAP_PORT_STATE))?;
+        for ring in 0..planned.facts.rings {
+            let mut state = RingState::new_zeroed();
+            state.slots = planned.facts.ring_slots;
+            if let Some(pace) = weir_egress::pace_from_map(config) {
+                let mut drain = weir_egress::drain_from_map(&state.drain);
+                drain.seed(pace);
+                state.drain = weir_egress::drain_to_map(&drain);
+            }
+            rings.set(planned.facts.ring_base + ring, state, 0).map_err(Error::map(names::MAP_RINGS))?;
+        }
+        let route = port_route(index, &planned.facts);
+        routes.set(planned.facts.ifindex, route, 0).map_err(Error::map(names::MAP_ROUTES))?;
+    }
+    Ok(())
+}
+
+type Shared<'a> = Option<(&'a std::path::Path, Sizes)>;
+
+/// Loads the port's own copy of the devmap program.
+fn load_egress(shared: Shared<'_>, index: u32, config: &PortConfig, driver: u32) -> Result<ProgramFd> {
+    let globals = [
+        (names::GLOBAL_PORT_INDEX, index),
+        (names::GLOBAL_MODE, config.mode),
+        (names::GLOBAL_AQM, config.aqm),
+        (names::GLOBAL_DRIVER, driver),
+        (names::GLOBAL_RINGS, config.rings),
+    ];
+    let mut ebpf = EGRESS.open(shared, &globals)?;
+    let name = names::PROG_EGRESS;
+    let program = EGRESS.xdp(&mut ebpf, name)?;
+    program.load().map_err(Error::program("load", name, None))?;
+    let fd = program.fd().map_err(Error::program("load", name, None))?;
+    fd.try_clone().map_err(Error::os("duplicate a program's descriptor"))
+}
+
+/// Loads and attaches the device's own copy of the ingress program.
+fn attach_ingress(
+    shared: Shared<'_>,
+    index: u32,
+    device: &Netdev,
+    vlans: bool,
+    meta: bool,
+    pins: &Pins,
+) -> Result<()> {
+    let [a, b, c, d, e, f] = device.mac;
+    let globals = [
+        (names::GLOBAL_INGRESS_INDEX, index),
+        (names::GLOBAL_IFINDEX, device.ifindex),
+        (names::GLOBAL_MAC_LOW, u32::from_le_bytes([a, b, c, d])),
+        (names::GLOBAL_MAC_HIGH, u32::from_le_bytes([e, f, 0, 0])),
+        (names::GLOBAL_VLANS, u32::from(vlans)),
+        (names::GLOBAL_META, u32::from(meta)),
+    ];
+    let mut ebpf = INGRESS.open(shared, &globals)?;
+    let name = names::PROG_INGRESS;
+    let program = INGRESS.xdp(&mut ebpf, name)?;
+    program.load().map_err(Error::program("load", name, Some(&device.name)))?;
+    attach_xdp(program, device, name, pins)
+}
+
+fn manifest(
+    config: &Config,
+    planned: &[Planned<'_>],
+    ingress: &[(&crate::config::Ingress, Netdev)],
+) -> Manifest {
+    Manifest {
+        instance: config.instance.to_string(),
+        pid: std::process::id(),
+        ingress: ingress
+            .iter()
+            .map(|(_, d)| ManifestIngress { device: d.name.clone(), ifindex: d.ifindex })
+            .collect(),
+        ports: planned
+            .iter()
+            .map(|p| ManifestPort {
+                device: p.device.name.clone(),
+                ifindex: p.facts.ifindex,
+                driver: p.device.driver.clone(),
+                observed: p.facts.ring_readable,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,34 @@
+//! The datapath as user space sees it: load, prepare, attach, pin, read back, detach.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`instance`] | one running configuration: everything is attached, or nothing is |
+//! | [`reader`] | what runs, read from the pinned maps by any process |
+//! | [`netdev`], [`ethtool`], [`features`] | what is known of a device: rtnetlink, ioctl, netdev generic netlink |
+//! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
+//! | [`prepare`] | makes a device a redirect target, and undoes it |
+//! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
+//! | [`objects`] | the committed eBPF objects and how they are loaded |
+//! | [`baseline`], [`meter`] | the plain redirect and the ring meter that the lab compares with |
+//! | [`probe`] | what a device can do, for `weir probe` |
+
+pub mod baseline;
+mod error;
+pub mod ethtool;
+pub mod features;
+pub mod instance;
+pub mod meter;
+pub mod netdev;
+pub mod objects;
+mod pins;
+mod prepare;
+pub mod probe;
+pub mod reader;
+pub mod recipe;
+
+pub use error::Error;
+pub use instance::{Instance, StartOptions};
+pub use reader::{IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+
+/// Result of this module.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

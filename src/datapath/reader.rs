@@ -1,0 +1,331 @@
+//! What runs, read from the pinned maps: by the daemon itself, `weir status`, the exporter and the lab.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use aya::{
+    Pod,
+    maps::{Array, Map, MapData, MapInfo, PerCpuArray},
+};
+use serde::{Deserialize, Serialize};
+use weir_aqm::{Level, Nanos, SignalVars};
+use weir_shared_maps::{
+    CounterId, IngressCounter, IngressCounters, PortConfig, PortCounter, PortCounters, RingState, names,
+};
+
+use super::{Error, Result, pins};
+use crate::config::decode::{RunningPort, running_port};
+
+/// Reads one instance's maps.
+pub struct Reader {
+    manifest: Manifest,
+    ports: Array<MapData, PortConfig>,
+    rings: Array<MapData, RingState>,
+    ingress_counters: PerCpuArray<MapData, IngressCounters>,
+    port_counters: PerCpuArray<MapData, PortCounters>,
+}
+
+/// Everything at one moment. Counters keep moving while it is taken: sums are exact once traffic has drained.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub taken_ns: u64,
+    /// The instance.
+    pub instance: String,
+    /// One per ingress device.
+    pub ingress: Vec<IngressSnapshot>,
+    /// One per port.
+    pub ports: Vec<PortSnapshot>,
+}
+
+/// One ingress device.
+#[derive(Clone, Debug, Serialize)]
+pub struct IngressSnapshot {
+    /// Its name.
+    pub device: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// [`IngressCounter`] by name.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Frames the program saw.
+    pub received: u64,
+    /// `received` less all outcomes.
+    pub unaccounted: i64,
+}
+
+/// One port.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortSnapshot {
+    /// Its name.
+    pub device: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// `bottleneck`, `policer`, `virtual` or `meter`.
+    pub mode: &'static str,
+    /// Whether the ring can be read.
+    pub observed: bool,
+    /// The driver.
+    pub driver: String,
+    /// The map's entry.
+    pub config: RunningPort,
+    /// [`PortCounter`] by name.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Those that are losses, by cause.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Frames egress saw, less those sent and those lost with a cause.
+    pub unaccounted: i64,
+    /// One per TX ring.
+    pub rings: Vec<RingSnapshot>,
+}
+
+/// One TX ring.
+#[derive(Clone, Debug, Serialize)]
+pub struct RingSnapshot {
+    /// Its index in the port.
+    pub index: u32,
+    /// Slots.
+    pub slots: u32,
+    /// Frames in it at the last observation.
+    pub occupancy: u32,
+    /// Most frames seen.
+    pub occupancy_max: u32,
+    /// Bytes in it.
+    pub backlog_bytes: u64,
+    /// Sojourn of its oldest frame.
+    pub head_sojourn_ns: u64,
+    /// Predicted sojourn of an arriving frame.
+    pub predicted_ns: u64,
+    /// Drain rate in bits per second, once known.
+    pub drain_bps: Option<u64>,
+    /// `clear`, `congested` or `full`, at the moment of the snapshot.
+    pub signal: &'static str,
+    /// How often `full` was entered.
+    pub signal_raised: u32,
+    /// When the ring was last looked at.
+    pub observed_ns: u64,
+}
+
+/// Names that maps do not hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub instance: String,
+    pub pid: u32,
+    pub ingress: Vec<ManifestIngress>,
+    pub ports: Vec<ManifestPort>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ManifestIngress {
+    pub device: String,
+    pub ifindex: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ManifestPort {
+    pub device: String,
+    pub ifindex: u32,
+    pub driver: String,
+    pub observed: bool,
+}
+
+impl Manifest {
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl Reader {
+    /// Opens the maps of a running instance. Their types and sizes are compared with this build's first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoInstance`], [`Error::Abi`], [`Error::Pin`], [`Error::Map`].
+    pub fn open(instance: &str) -> Result<Self> {
+        let directory = pins::directory(instance);
+        let manifest = pins::manifest(instance);
+        let none = || Error::NoInstance { instance: instance.to_owned(), path: directory.clone() };
+        if !directory.exists() {
+            return Err(none());
+        }
+        let text = fs::read_to_string(&manifest).map_err(|_| none())?;
+        let manifest =
+            serde_json::from_str(&text).map_err(|e| Error::Pin { path: manifest, source: Box::new(e) })?;
+        Ok(Self {
+            manifest,
+            ports: array(&directory, names::MAP_PORTS)?,
+            rings: array(&directory, names::MAP_RINGS)?,
+            ingress_counters: per_cpu(&directory, names::MAP_INGRESS_COUNTERS)?,
+            port_counters: per_cpu(&directory, names::MAP_PORT_COUNTERS)?,
+        })
+    }
+
+    /// Process id of the daemon that started the instance.
+    pub fn pid(&self) -> u32 {
+        self.manifest.pid
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let taken_ns = crate::lab::clock::now_ns();
+        let ingress = self.manifest.ingress.iter().enumerate().map(|(i, m)| self.ingress(i as u32, m));
+        let ports = self.manifest.ports.iter().enumerate().map(|(i, m)| self.port(i as u32, m, taken_ns));
+        Ok(Snapshot {
+            taken_ns,
+            instance: self.manifest.instance.clone(),
+            ingress: ingress.collect::<Result<_>>()?,
+            ports: ports.collect::<Result<_>>()?,
+        })
+    }
+
+    /// State of one ring, for the lab's time series: a single map read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn ring(&self, index: u32) -> Result<RingState> {
+        self.rings.get(&index, 0).map_err(Error::map(names::MAP_RINGS))
+    }
+
+    fn ingress(&self, index: u32, manifest: &ManifestIngress) -> Result<IngressSnapshot> {
+        let values = self.ingress_counters.get(&index, 0).map_err(Error::map(names::MAP_INGRESS_COUNTERS))?;
+        let counters = sum::<IngressCounter>(values.iter().map(|v| &v.slots));
+        let received = of(&counters, IngressCounter::Received);
+        let outcomes: u64 = counters.values().sum::<u64>().saturating_sub(received);
+        Ok(IngressSnapshot {
+            device: manifest.device.clone(),
+            ifindex: manifest.ifindex,
+            received,
+            unaccounted: received.wrapping_sub(outcomes).cast_signed(),
+            counters,
+        })
+    }
+
+    fn port(&self, index: u32, manifest: &ManifestPort, now_ns: u64) -> Result<PortSnapshot> {
+        let config = self.ports.get(&index, 0).map_err(Error::map(names::MAP_PORTS))?;
+        let values = self.port_counters.get(&index, 0).map_err(Error::map(names::MAP_PORT_COUNTERS))?;
+        let counters = sum::<PortCounter>(values.iter().map(|v| &v.slots));
+        let drops: BTreeMap<_, _> = DROPS.iter().map(|c| (c.name(), of(&counters, *c))).collect();
+        let egress: u64 = EGRESS_DROPS.iter().map(|c| of(&counters, *c)).sum();
+        let out = of(&counters, PortCounter::Sent) + of(&counters, PortCounter::RingDrops) + egress;
+        let rings = (0..config.rings).map(|ring| {
+            let state = self.ring(config.ring_base + ring)?;
+            Ok(ring_snapshot(ring, &state, now_ns))
+        });
+        let running = running_port(&config);
+        Ok(PortSnapshot {
+            device: manifest.device.clone(),
+            ifindex: manifest.ifindex,
+            mode: running.mode,
+            observed: manifest.observed,
+            driver: manifest.driver.clone(),
+            unaccounted: of(&counters, PortCounter::Seen).wrapping_sub(out).cast_signed(),
+            config: running,
+            counters,
+            drops,
+            rings: rings.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Frames that came in, less those sent, passed to the stack and lost with a cause, over the whole instance:
+    /// the conservation that weir promises. Zero once traffic has drained.
+    pub fn unaccounted(&self) -> i64 {
+        let count = |counters: &BTreeMap<&'static str, u64>, name: &str| {
+            counters.get(name).copied().unwrap_or(0).cast_signed()
+        };
+        let ingress: i64 = self
+            .ingress
+            .iter()
+            .map(|i| i.unaccounted + count(&i.counters, IngressCounter::Redirected.name()))
+            .sum();
+        let ports: i64 = self
+            .ports
+            .iter()
+            .map(|p| {
+                count(&p.counters, PortCounter::Seen.name())
+                    + count(&p.counters, PortCounter::RedirectErrors.name())
+                    - p.unaccounted
+            })
+            .sum();
+        ingress - ports
+    }
+}
+
+/// Losses at a port, those before egress among them.
+const DROPS: [PortCounter; 7] = [
+    PortCounter::DropAqm,
+    PortCounter::DropLimit,
+    PortCounter::DropAdmission,
+    PortCounter::DropPolicer,
+    PortCounter::DropBackpressure,
+    PortCounter::RingDrops,
+    PortCounter::RedirectErrors,
+];
+/// Losses that egress itself decided.
+const EGRESS_DROPS: [PortCounter; 4] =
+    [PortCounter::DropAqm, PortCounter::DropLimit, PortCounter::DropAdmission, PortCounter::DropPolicer];
+
+fn of<C: CounterId>(counters: &BTreeMap<&'static str, u64>, counter: C) -> u64 {
+    counters.get(counter.name()).copied().unwrap_or(0)
+}
+
+/// Adds up the CPUs' values.
+fn sum<'a, C: CounterId>(cpus: impl Iterator<Item = &'a [u64; 32]>) -> BTreeMap<&'static str, u64> {
+    let mut sums: BTreeMap<_, _> = C::ALL.iter().map(|c| (c.name(), 0)).collect();
+    for slots in cpus {
+        for counter in C::ALL {
+            *sums.entry(counter.name()).or_default() += slots.get(counter.slot()).copied().unwrap_or(0);
+        }
+    }
+    sums
+}
+
+fn ring_snapshot(index: u32, state: &RingState, now_ns: u64) -> RingSnapshot {
+    let signal = SignalVars {
+        level: Level::from_u32(state.signal.level),
+        since: Nanos::from_nanos(state.signal.since_ns),
+        until: Nanos::from_nanos(state.signal.until_ns),
+    };
+    RingSnapshot {
+        index,
+        slots: state.slots,
+        occupancy: state.occupancy_pkts,
+        occupancy_max: state.occupancy_max_pkts,
+        backlog_bytes: state.backlog_bytes,
+        head_sojourn_ns: state.head_sojourn_ns,
+        predicted_ns: state.predicted_ns,
+        drain_bps: weir_egress::pace_of_word(state.drain.pace).map(|p| p.bits_per_second()),
+        signal: match signal.level_at(Nanos::from_nanos(now_ns)) {
+            Level::Clear => "clear",
+            Level::Congested => "congested",
+            Level::Full => "full",
+        },
+        signal_raised: state.signal.raised,
+        observed_ns: state.observed_ns,
+    }
+}
+
+fn open<V: Pod>(directory: &Path, name: &'static str) -> Result<MapData> {
+    let path = directory.join(name);
+    let pin = |source: aya::maps::MapError| Error::Pin { path: path.clone(), source: Box::new(source) };
+    let info = MapInfo::from_pin(&path).map_err(pin)?;
+    let sizes = (info.key_size() as usize, info.value_size() as usize);
+    let expected = (size_of::<u32>(), size_of::<V>());
+    if sizes != expected {
+        let text = |(key, value)| format!("keys of {key} and values of {value} bytes");
+        return Err(Error::Abi { path, found: text(sizes), expected: text(expected) });
+    }
+    MapData::from_pin(&path).map_err(pin)
+}
+
+fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
+    Array::try_from(Map::Array(open::<V>(directory, name)?)).map_err(Error::map(name))
+}
+
+fn per_cpu<V: Pod>(directory: &Path, name: &'static str) -> Result<PerCpuArray<MapData, V>> {
+    PerCpuArray::try_from(Map::PerCpuArray(open::<V>(directory, name)?)).map_err(Error::map(name))
+}

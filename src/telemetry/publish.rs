@@ -1,0 +1,137 @@
+//! Snapshots as metrics, through the `metrics` facade: without a recorder every call is a no-op.
+//!
+//! | metric | kind | labels |
+//! |---|---|---|
+//! | `weir_ingress_packets_total` | counter | `device`, `outcome` ([`weir_shared_maps::IngressCounter`]) |
+//! | `weir_port_packets_total` | counter | `device`, `outcome` ([`weir_shared_maps::PortCounter`]) |
+//! | `weir_port_bytes_total` | counter | `device` |
+//! | `weir_ingress_unaccounted_packets`, `weir_port_unaccounted_packets` | gauge | `device` |
+//! | `weir_ring_occupancy_packets`, `weir_ring_occupancy_max_packets`, `weir_ring_slots` | gauge | `device`, `ring` |
+//! | `weir_ring_backlog_bytes` | gauge | `device`, `ring` |
+//! | `weir_ring_head_sojourn_seconds`, `weir_ring_predicted_sojourn_seconds` | gauge | `device`, `ring` |
+//! | `weir_ring_drain_bits_per_second` | gauge | `device`, `ring`; NaN while unknown |
+//! | `weir_ring_signal_level` | gauge | `device`, `ring`; 0 clear, 1 congested, 2 full |
+//! | `weir_ring_signal_raised_total` | counter | `device`, `ring` |
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use weir_shared_maps::{CounterId as _, PortCounter};
+
+use crate::datapath::{IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
+
+/// Tells the recorder what each metric means. Call once after a recorder is installed.
+pub fn describe() {
+    describe_counter!("weir_ingress_packets_total", Unit::Count, "Frames at an ingress device by outcome");
+    describe_counter!("weir_port_packets_total", Unit::Count, "Frames at a port by outcome");
+    describe_counter!("weir_port_bytes_total", Unit::Bytes, "Bytes the driver took, without overhead");
+    describe_gauge!("weir_ingress_unaccounted_packets", Unit::Count, "Received less the sum of outcomes");
+    describe_gauge!("weir_port_unaccounted_packets", Unit::Count, "Seen less sent and dropped by any cause");
+    describe_gauge!("weir_ring_slots", Unit::Count, "Slots of the TX ring");
+    describe_gauge!("weir_ring_occupancy_packets", Unit::Count, "Frames in the TX ring");
+    describe_gauge!("weir_ring_occupancy_max_packets", Unit::Count, "Most frames seen in the TX ring");
+    describe_gauge!("weir_ring_backlog_bytes", Unit::Bytes, "Bytes in the TX ring");
+    describe_gauge!("weir_ring_head_sojourn_seconds", Unit::Seconds, "Sojourn of the ring's oldest frame");
+    describe_gauge!("weir_ring_predicted_sojourn_seconds", Unit::Seconds, "Sojourn of an arriving frame");
+    describe_gauge!(
+        "weir_ring_drain_bits_per_second",
+        Unit::BitsPerSecond,
+        "Measured drain rate, NaN while unknown"
+    );
+    describe_gauge!("weir_ring_signal_level", Unit::Count, "Signal: 0 clear, 1 congested, 2 full");
+    describe_counter!("weir_ring_signal_raised_total", Unit::Count, "How often the signal became full");
+}
+
+/// Sets every metric to what the snapshot says.
+pub fn publish(snapshot: &Snapshot) {
+    snapshot.ingress.iter().for_each(ingress);
+    snapshot.ports.iter().for_each(port);
+}
+
+fn ingress(ingress: &IngressSnapshot) {
+    for (outcome, packets) in &ingress.counters {
+        let labels = [("device", ingress.device.clone()), ("outcome", (*outcome).to_owned())];
+        counter!("weir_ingress_packets_total", &labels).absolute(*packets);
+    }
+    let labels = [("device", ingress.device.clone())];
+    gauge!("weir_ingress_unaccounted_packets", &labels).set(ingress.unaccounted as f64);
+}
+
+fn port(port: &PortSnapshot) {
+    let device = [("device", port.device.clone())];
+    for (outcome, count) in &port.counters {
+        if *outcome == PortCounter::SentBytes.name() {
+            counter!("weir_port_bytes_total", &device).absolute(*count);
+        } else {
+            let labels = [("device", port.device.clone()), ("outcome", (*outcome).to_owned())];
+            counter!("weir_port_packets_total", &labels).absolute(*count);
+        }
+    }
+    gauge!("weir_port_unaccounted_packets", &device).set(port.unaccounted as f64);
+    for state in &port.rings {
+        ring(&port.device, state);
+    }
+}
+
+fn ring(device: &str, ring: &RingSnapshot) {
+    let labels = [("device", device.to_owned()), ("ring", ring.index.to_string())];
+    gauge!("weir_ring_slots", &labels).set(ring.slots);
+    gauge!("weir_ring_occupancy_packets", &labels).set(ring.occupancy);
+    gauge!("weir_ring_occupancy_max_packets", &labels).set(ring.occupancy_max);
+    gauge!("weir_ring_backlog_bytes", &labels).set(ring.backlog_bytes as f64);
+    gauge!("weir_ring_head_sojourn_seconds", &labels).set(seconds(ring.head_sojourn_ns));
+    gauge!("weir_ring_predicted_sojourn_seconds", &labels).set(seconds(ring.predicted_ns));
+    let drain = ring.drain_bps.map_or(f64::NAN, |bits| bits as f64);
+    gauge!("weir_ring_drain_bits_per_second", &labels).set(drain);
+    gauge!("weir_ring_signal_level", &labels).set(level(ring.signal));
+    counter!("weir_ring_signal_raised_total", &labels).absolute(u64::from(ring.signal_raised));
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn level(signal: &str) -> f64 {
+    match signal {
+        "clear" => 0.0,
+        "congested" => 1.0,
+        "full" => 2.0,
+        _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::telemetry::testing::snapshot;
+
+    #[test]
+    fn every_counter_and_gauge_reaches_the_exporter_with_its_labels() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let mut snapshot = snapshot();
+        snapshot.ports[0].counters.insert("aqm", 3);
+        snapshot.ports[0].counters.insert("sent_bytes", 9_000);
+        snapshot.ports[0].rings[0].signal = "full";
+        snapshot.ports[0].rings[0].predicted_ns = 5_000_000;
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            publish(&snapshot);
+        });
+        let text = handle.render();
+        for line in [
+            "weir_ingress_packets_total{device=\"lan0\",outcome=\"received\"} 10",
+            "weir_port_packets_total{device=\"wan0\",outcome=\"aqm\"} 3",
+            "weir_port_bytes_total{device=\"wan0\"} 9000",
+            "weir_ring_signal_level{device=\"wan0\",ring=\"0\"} 2",
+            "weir_ring_predicted_sojourn_seconds{device=\"wan0\",ring=\"0\"} 0.005",
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("outcome=\"sent_bytes\""), "bytes are no packets\n{text}");
+        let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        for name in typed.filter_map(|line| line.split(' ').next()) {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} is not described");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The committed eBPF objects and the crate both sides share, compared without privileges: names, sizes, licence.
+//!
+//! The eBPF sources repeat names as identifiers, because the linker needs literals there. This is what keeps the two
+//! from drifting apart.
+
+#![allow(clippy::panic, reason = "functions that tests share are tests, too")]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use aya_obj::{
+    Map, Object, ProgramSection,
+    generated::bpf_map_type::{
+        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+    },
+    programs::XdpAttachType,
+};
+use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
+use weir_shared_maps::{
+    BatchScratch, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PortConfig, PortCounters,
+    PortRoute, PortState, RingHistory, RingRecipe, RingState, names,
+};
+
+/// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
+type Shape = (bpf_map_type, usize, usize, Option<u32>);
+
+/// `struct bpf_devmap_val` (`include/uapi/linux/bpf.h`): an ifindex and a program. Objects declare the ifindex alone
+/// where they were built for any kernel; aya widens it when it makes the map.
+const DEVMAP_VALUES: [usize; 2] = [4, 8];
+
+fn shapes() -> BTreeMap<&'static str, Shape> {
+    let array = |value, entries| (BPF_MAP_TYPE_ARRAY, 4, value, entries);
+    let per_cpu = |value, entries| (BPF_MAP_TYPE_PERCPU_ARRAY, 4, value, Some(entries));
+    BTreeMap::from([
+        (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
+        (names::MAP_BASE_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
+        (names::MAP_ROUTES, array(size_of::<PortRoute>(), None)),
+        (names::MAP_PORTS, array(size_of::<PortConfig>(), Some(MAX_PORTS))),
+        (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
+        (names::MAP_PORT_STATE, array(size_of::<PortState>(), Some(MAX_PORTS))),
+        (names::MAP_RINGS, array(size_of::<RingState>(), None)),
+        (names::MAP_HISTORY, array(size_of::<RingHistory>(), None)),
+        (names::MAP_SCRATCH, per_cpu(size_of::<BatchScratch>(), 1)),
+        (names::MAP_INGRESS, array(size_of::<IngressConfig>(), Some(MAX_INGRESS))),
+        (names::MAP_INGRESS_COUNTERS, per_cpu(size_of::<IngressCounters>(), MAX_INGRESS)),
+        (names::MAP_PORT_COUNTERS, per_cpu(size_of::<PortCounters>(), MAX_PORTS)),
+    ])
+}
+
+fn parse(object: &objects::Object) -> Object {
+    Object::parse(object.bytes).unwrap_or_else(|error| panic!("{}: {error}", object.name))
+}
+
+/// Maps of the program's own; sections of data are maps, too, and begin with a dot.
+fn maps(object: &Object) -> impl Iterator<Item = (&str, &Map)> {
+    object.maps.iter().map(|(name, map)| (name.as_str(), map)).filter(|(name, _)| !name.starts_with('.'))
+}
+
+fn names_of<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    names.into_iter().collect()
+}
+
+#[test]
+fn every_map_has_the_name_type_and_sizes_that_user_space_expects() {
+    let shapes = shapes();
+    for object in [&INGRESS, &EGRESS, &BASELINE] {
+        for (name, map) in maps(&parse(object)) {
+            let place = format!("{}: map {name}", object.name);
+            let Some((kind, key, value, entries)) = shapes.get(name) else {
+                panic!("{place} is not in the shared names");
+            };
+            assert_eq!(map.map_type(), *kind as u32, "{place}: type");
+            assert_eq!(map.key_size() as usize, *key, "{place}: key");
+            if *kind == BPF_MAP_TYPE_DEVMAP_HASH {
+                assert!(
+                    DEVMAP_VALUES.contains(&(map.value_size() as usize)),
+                    "{place}: {}",
+                    map.value_size()
+                );
+            } else {
+                assert_eq!(map.value_size() as usize, *value, "{place}: value");
+            }
+            if let Some(entries) = entries {
+                assert_eq!(map.max_entries(), *entries, "{place}: entries");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_two_objects_together_have_every_shared_map_and_no_other() {
+    let (ingress, egress) = (parse(&INGRESS), parse(&EGRESS));
+    let found = names_of(maps(&ingress).chain(maps(&egress)).map(|(name, _)| name));
+    assert_eq!(found, names_of(names::PINNED_MAPS));
+    let baseline = parse(&BASELINE);
+    assert_eq!(names_of(maps(&baseline).map(|(name, _)| name)), names_of([names::MAP_BASE_DEVMAP]));
+}
+
+#[test]
+fn every_program_has_its_name_and_its_section() {
+    let is_xdp = |section: &ProgramSection| {
+        matches!(section, ProgramSection::Xdp { frags: false, attach_type: XdpAttachType::Interface })
+    };
+    let is_devmap = |section: &ProgramSection| {
+        matches!(section, ProgramSection::Xdp { frags: false, attach_type: XdpAttachType::DevMap })
+    };
+    let is_btf = |section: &ProgramSection| matches!(section, ProgramSection::BtfTracePoint);
+    let is_raw = |section: &ProgramSection| matches!(section, ProgramSection::RawTracePoint);
+    type Is<'a> = &'a dyn Fn(&ProgramSection) -> bool;
+    let expected: [(&objects::Object, &[(&str, Is<'_>)]); 3] = [
+        (&INGRESS, &[(names::PROG_INGRESS, &is_xdp)]),
+        (
+            &EGRESS,
+            &[
+                (names::PROG_EGRESS, &is_devmap),
+                (names::PROG_OBSERVER_BTF, &is_btf),
+                (names::PROG_OBSERVER_RAW, &is_raw),
+                (names::PROG_STACK_OBSERVER, &is_raw),
+                (names::PROG_REDIRECT_ERR, &is_raw),
+            ],
+        ),
+        (
+            &BASELINE,
+            &[
+                (names::PROG_BASE_PASS, &is_xdp),
+                (names::PROG_BASE_DROP, &is_xdp),
+                (names::PROG_BASE_REDIRECT, &is_xdp),
+                (names::PROG_BASE_FIB, &is_xdp),
+                (names::PROG_BASE_EGRESS, &is_devmap),
+            ],
+        ),
+    ];
+    for (object, programs) in expected {
+        let parsed = parse(object);
+        let found = names_of(parsed.programs.keys().map(String::as_str));
+        assert_eq!(found, names_of(programs.iter().map(|(name, _)| *name)), "{}", object.name);
+        for (name, is) in programs {
+            let section = &parsed.programs[*name].section;
+            assert!(is(section), "{}: program {name} is in section {section:?}", object.name);
+        }
+    }
+}
+
+#[test]
+fn every_object_declares_the_licence_that_its_helpers_ask_for() {
+    for object in [&INGRESS, &EGRESS, &BASELINE] {
+        assert_eq!(parse(object).license.to_str(), Ok("Dual MIT/GPL"), "{}", object.name);
+    }
+}
+
+#[test]
+fn every_load_time_constant_is_a_word_of_its_object() {
+    let expected: [(&objects::Object, &[&str]); 3] = [
+        (
+            &INGRESS,
+            &[
+                names::GLOBAL_INGRESS_INDEX,
+                names::GLOBAL_IFINDEX,
+                names::GLOBAL_MAC_LOW,
+                names::GLOBAL_MAC_HIGH,
+                names::GLOBAL_VLANS,
+                names::GLOBAL_META,
+            ],
+        ),
+        (
+            &EGRESS,
+            &[
+                names::GLOBAL_PORT_INDEX,
+                names::GLOBAL_MODE,
+                names::GLOBAL_AQM,
+                names::GLOBAL_DRIVER,
+                names::GLOBAL_RINGS,
+            ],
+        ),
+        (&BASELINE, &[names::GLOBAL_BASE_TARGET]),
+    ];
+    let word = 0xa5a5_5a5a_u32.to_ne_bytes();
+    for (object, constants) in expected {
+        for constant in constants {
+            let mut parsed = parse(object);
+            // Refuses a symbol that is missing, that is not in a data section, or whose size is not that of a word.
+            let patched = parsed.patch_map_data(HashMap::from([(*constant, (&word[..], true))]));
+            patched.unwrap_or_else(|error| panic!("{}: {constant}: {error}", object.name));
+            let Some(rodata) = parsed.maps.get(".rodata") else { panic!("{} has no .rodata", object.name) };
+            assert!(
+                rodata.data().windows(4).any(|w| w == word),
+                "{}: {constant} is not constant",
+                object.name
+            );
+        }
+    }
+}
