@@ -1,0 +1,83 @@
+//! `weir check`: a configuration is read, checked and said back.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Error;
+use crate::config::units::{show_rate, show_size, show_time};
+use crate::config::{Algorithm, Config, Ingress, Port, Sojourn};
+
+/// Checks `path` and writes what it means.
+pub(super) fn run(path: &Path, out: &mut impl Write) -> Result<(), Error> {
+    let config = Config::load(path)?;
+    writeln!(out, "{}: valid", path.display())?;
+    writeln!(out, "instance {}", config.instance)?;
+    if let Some(metrics) = &config.metrics {
+        writeln!(out, "metrics on http://{}/metrics", metrics.listen)?;
+    }
+    for ingress in &config.ingress {
+        writeln!(out, "{}", ingress_line(ingress))?;
+    }
+    for port in &config.ports {
+        writeln!(out, "{}", port_line(port))?;
+    }
+    Ok(())
+}
+
+fn ingress_line(ingress: &Ingress) -> String {
+    let vlans: Vec<String> = ingress.vlans.iter().map(|vlan| vlan.get().to_string()).collect();
+    match vlans.as_slice() {
+        [] => format!("ingress {}", ingress.device),
+        vlans => format!("ingress {}, VLANs {}", ingress.device, vlans.join(" ")),
+    }
+}
+
+fn port_line(port: &Port) -> String {
+    let mut parts = vec![format!("port {}: {}", port.device, port.mode.name())];
+    parts.extend(port.rate.map(|rate| format!("rate {}", show_rate(rate))));
+    if port.overhead != 0 || port.mpu != 0 {
+        parts.push(format!("overhead {} mpu {}", port.overhead, port.mpu));
+    }
+    parts.extend(port.burst.map(|burst| format!("burst {}", show_size(burst))));
+    parts.extend(port.reserve.map(|reserve| format!("reserve {reserve} slots")));
+    parts.push(aqm(port));
+    parts.join(", ")
+}
+
+fn aqm(port: &Port) -> String {
+    let aqm = &port.aqm;
+    if aqm.algorithm == Algorithm::None {
+        return "no AQM".to_owned();
+    }
+    let mut words = vec![aqm.algorithm.name().to_owned()];
+    for (name, time) in [("target", aqm.target), ("interval", aqm.interval), ("limit", aqm.limit)] {
+        words.push(format!("{name} {}", time.map_or_else(|| "default".to_owned(), show_time)));
+    }
+    words.push(
+        match aqm.sojourn {
+            Sojourn::Predicted => "predicted sojourn",
+            Sojourn::Head => "head sojourn",
+        }
+        .to_owned(),
+    );
+    words.push(if aqm.ecn { "ECN" } else { "no ECN" }.to_owned());
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valid_file_is_said_back_in_full() {
+        let text = "[[ingress]]\ndevice = \"lan0\"\nvlans = [10, 20]\n[[port]]\ndevice = \"wan0\"\nmode = \"policer\"\n\
+                    rate = \"1.5gbit\"\nburst = \"32kb\"\n[port.aqm]\ntarget = \"2ms\"\necn = false\n";
+        let config = Config::from_toml_str("t.toml", text).unwrap();
+        assert_eq!(ingress_line(&config.ingress[0]), "ingress lan0, VLANs 10 20");
+        assert_eq!(
+            port_line(&config.ports[0]),
+            "port wan0: policer, rate 1.5gbit, burst 32kb, codel target 2ms interval default limit default \
+             predicted sojourn no ECN"
+        );
+    }
+}

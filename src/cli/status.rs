@@ -1,0 +1,187 @@
+//! `weir status`: what runs, read back from the maps.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use weir_aqm::{Nanos, Rate};
+use weir_shared_maps::{CounterId as _, IngressCounter, PortCounter};
+
+use super::{Error, table::table};
+use crate::config::units::{show_rate, show_time};
+use crate::datapath::{IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+
+/// Shows the instance, as tables or as JSON.
+pub(super) fn run(instance: &str, json: bool, out: &mut impl Write) -> Result<(), Error> {
+    let snapshot = Reader::open(instance)?.snapshot()?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &snapshot).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", render(&snapshot))?;
+    }
+    Ok(())
+}
+
+/// The whole status as text.
+fn render(snapshot: &Snapshot) -> String {
+    let mut text = format!("instance {}\n\n", snapshot.instance);
+    text.push_str(&table(
+        &["ingress", "received", "redirected", "dropped", "to the stack", "unaccounted"],
+        snapshot.ingress.iter().map(ingress_row),
+    ));
+    for ingress in &snapshot.ingress {
+        text.push_str(&nonzero(&ingress.device, "to the stack", to_stack(&ingress.counters)));
+    }
+    text.push('\n');
+    text.push_str(&table(
+        &[
+            "port",
+            "queue",
+            "rate",
+            "AQM",
+            "target",
+            "limit",
+            "seen",
+            "sent",
+            "marked",
+            "dropped",
+            "unaccounted",
+        ],
+        snapshot.ports.iter().map(port_row),
+    ));
+    for port in &snapshot.ports {
+        text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
+        text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
+    }
+    text.push('\n');
+    text.push_str(&table(
+        &[
+            "ring",
+            "frames",
+            "most",
+            "backlog",
+            "oldest",
+            "predicted",
+            "drain",
+            "signal",
+            "raised",
+            "last seen",
+        ],
+        snapshot
+            .ports
+            .iter()
+            .flat_map(|port| port.rings.iter().map(move |ring| (port, ring)))
+            .map(|(port, ring)| ring_row(snapshot.taken_ns, port, ring)),
+    ));
+    text
+}
+
+fn ingress_row(ingress: &IngressSnapshot) -> Vec<String> {
+    let count = |counter: IngressCounter| value(&ingress.counters, counter.name());
+    let dropped = count(IngressCounter::DropBackpressure);
+    vec![
+        ingress.device.clone(),
+        ingress.received.to_string(),
+        count(IngressCounter::Redirected).to_string(),
+        dropped.to_string(),
+        to_stack(&ingress.counters).map(|(_, frames)| frames).sum::<u64>().to_string(),
+        ingress.unaccounted.to_string(),
+    ]
+}
+
+fn port_row(port: &PortSnapshot) -> Vec<String> {
+    let count = |counter: PortCounter| value(&port.counters, counter.name()).to_string();
+    let config = &port.config;
+    let queue = if port.observed { format!("{} ({})", port.mode, port.driver) } else { port.mode.to_owned() };
+    vec![
+        port.device.clone(),
+        queue,
+        config.rate_bps.map_or_else(|| "-".to_owned(), bits),
+        config.algorithm.to_owned(),
+        time(config.target_ns),
+        config.limit_ns.map_or_else(|| "-".to_owned(), time),
+        count(PortCounter::Seen),
+        count(PortCounter::Sent),
+        count(PortCounter::Marked),
+        port.drops.values().sum::<u64>().to_string(),
+        port.unaccounted.to_string(),
+    ]
+}
+
+fn ring_row(now_ns: u64, port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String> {
+    // A ring that no frame has reached yet has nothing to show.
+    if ring.observed_ns == 0 {
+        let mut row = vec![format!("{}/{}", port.device, ring.index)];
+        row.resize_with(9, || "-".to_owned());
+        row.push("never".to_owned());
+        return row;
+    }
+    vec![
+        format!("{}/{}", port.device, ring.index),
+        format!("{} of {}", ring.occupancy, ring.slots),
+        ring.occupancy_max.to_string(),
+        format!("{} B", ring.backlog_bytes),
+        time(ring.head_sojourn_ns),
+        time(ring.predicted_ns),
+        ring.drain_bps.map_or_else(|| "-".to_owned(), bits),
+        ring.signal.to_owned(),
+        ring.signal_raised.to_string(),
+        format!("{} ago", time(now_ns.saturating_sub(ring.observed_ns))),
+    ]
+}
+
+/// Outcomes that end at the kernel's stack.
+fn to_stack(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
+    counters.iter().filter(|(name, _)| name.starts_with("pass_")).map(|(name, frames)| (*name, *frames))
+}
+
+/// What went past the decision, and what it could not do.
+fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
+    let watched =
+        [PortCounter::StackSent, PortCounter::StackDrops, PortCounter::FailOpen, PortCounter::AqmBusy];
+    watched.into_iter().map(|counter| (counter.name(), value(counters, counter.name())))
+}
+
+/// `wan0 drops: aqm 3, limit 1`, or nothing where all are zero.
+fn nonzero(device: &str, what: &str, counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let shown: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    if shown.is_empty() { String::new() } else { format!("{device} {what}: {}\n", shown.join(", ")) }
+}
+
+fn value(counters: &BTreeMap<&'static str, u64>, name: &str) -> u64 {
+    counters.get(name).copied().unwrap_or(0)
+}
+
+fn time(ns: u64) -> String {
+    show_time(Nanos::from_nanos(ns))
+}
+
+fn bits(bits_per_second: u64) -> String {
+    show_rate(Rate::from_bits_per_second(bits_per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::testing::snapshot;
+
+    #[test]
+    fn the_status_names_every_device_and_every_cause_that_is_not_zero() {
+        let mut snapshot = snapshot();
+        snapshot.ports[0].drops.insert("aqm", 3);
+        snapshot.ingress[0].counters.insert("pass_ttl", 4);
+        let text = render(&snapshot);
+        for part in ["lan0", "wan0", "wan0 drops: aqm 3\n", "lan0 to the stack: pass_ttl 4\n", "0 of 1000"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains("limit 0"), "{text}");
+    }
+
+    #[test]
+    fn a_ring_that_was_never_seen_shows_no_numbers() {
+        let mut snapshot = snapshot();
+        snapshot.ports[0].rings[0].observed_ns = 0;
+        assert!(render(&snapshot).contains("never"));
+    }
+}

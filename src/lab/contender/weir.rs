@@ -1,0 +1,68 @@
+//! `weir`: the datapath of this project, with the experiment's `[weir]` settings on its port.
+
+use std::collections::BTreeMap;
+
+use weir_shared_maps::{CounterId as _, PortCounter};
+
+use crate::config::InstanceName;
+use crate::datapath::{Instance, Snapshot, StartOptions};
+use crate::lab::error::{Error, Result};
+use crate::lab::experiment::Experiment;
+use crate::lab::topology::{Host, Topology};
+
+use super::{Attached, Contender, Counters, Prepared};
+
+const NAME: &str = "weir";
+
+/// The datapath of this project.
+#[derive(Debug)]
+pub(super) struct Weir;
+
+impl Contender for Weir {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&self, topology: &Topology, experiment: &Experiment) -> Result<Prepared> {
+        let mut config = experiment.weir.clone();
+        // Pins are named after the instance: no other lab and no daemon of this machine has this one.
+        config.instance = InstanceName::new(topology.host(Host::Router).name())
+            .map_err(|error| Error::contender(NAME, &error))?;
+        let instance = topology.host(Host::Router).run(|| {
+            Instance::start(&config, &StartOptions::default()).map_err(|error| Error::contender(NAME, &error))
+        })?;
+        Ok(Prepared::Ready(Box::new(Running { instance })))
+    }
+}
+
+struct Running {
+    instance: Instance,
+}
+
+impl Attached for Running {
+    fn snapshot(&self, _topology: &Topology) -> Result<Counters> {
+        let snapshot = self.instance.reader().snapshot().map_err(|error| Error::contender(NAME, &error))?;
+        Ok(counters(&snapshot))
+    }
+}
+
+/// What the lab wants to know of a snapshot.
+fn counters(snapshot: &Snapshot) -> Counters {
+    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+    for port in &snapshot.ports {
+        let of_the_stack = PortCounter::StackDrops.name();
+        let stack = port.counters.get(of_the_stack).map(|n| (of_the_stack, *n));
+        for (cause, n) in port.drops.iter().map(|(cause, n)| (*cause, *n)).chain(stack) {
+            *drops.entry(cause.to_owned()).or_insert(0) += n;
+        }
+    }
+    let of_ports = |counter: PortCounter| {
+        snapshot.ports.iter().filter_map(|port| port.counters.get(counter.name())).sum::<u64>()
+    };
+    Counters {
+        drops,
+        marks: of_ports(PortCounter::Marked),
+        ring_drops: Some(of_ports(PortCounter::RingDrops)),
+        unaccounted: Some(snapshot.unaccounted()),
+    }
+}
