@@ -1,0 +1,308 @@
+//! Loads every program through the kernel's verifier, in every specialisation that a configuration can ask for, and
+//! compares its cost with the golden numbers of this kernel. Run it by `cargo xtask verify`.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, ProgramInfo, RawTracePoint, Xdp},
+};
+use clap::Parser;
+use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
+use weir_shared_maps::{
+    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, MODE_BOTTLENECK,
+    MODE_METER, MODE_POLICER, MODE_VIRTUAL, names,
+};
+
+const GOLDEN: &str = "tests/golden/verifier.toml";
+const HEAD: &str = "# What the verifier says each program costs: instructions it looked at, and bytes of machine code.\n\
+                    # One table for each kernel. `cargo xtask verify` fails on a rise; `cargo xtask verify --bless` rewrites the\n\
+                    # table of the running kernel, and the commit says why.\n";
+
+const AQMS: [(&str, u32); 3] = [("none", AQM_NONE), ("codel", AQM_CODEL), ("pi2", AQM_PI2)];
+const DRIVERS: [(&str, u32); 4] =
+    [("none", DRIVER_NONE), ("tun", DRIVER_TUN), ("veth", DRIVER_VETH), ("virtio", DRIVER_VIRTIO)];
+
+#[derive(Parser)]
+#[command(
+    name = "weir-verify",
+    about = "The verifier's cost of every program, against tests/golden/verifier.toml (root)"
+)]
+struct Args {
+    /// Write what was found as the golden numbers of this kernel.
+    #[arg(long)]
+    bless: bool,
+}
+
+/// What one load cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cost {
+    /// Instructions the verifier processed, on all paths (kernel 5.16; 0 before).
+    instructions: u32,
+    /// Size of the machine code; 0 without a JIT. It depends on the CPU's mitigations as well.
+    jited_bytes: u32,
+}
+
+type Costs = BTreeMap<String, Cost>;
+type Golden = BTreeMap<String, Costs>;
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let kernel = kernel()?;
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, |root| root.join(GOLDEN));
+    let mut golden = read(&path)?;
+    let (costs, refused) = load_all();
+    for (name, error) in &refused {
+        println!("{name}: the kernel refuses it: {error:#}");
+    }
+    let Some(reference) = golden.get(&kernel).filter(|_| !args.bless) else {
+        for (name, cost) in &costs {
+            println!("{name}: {} instructions, {} bytes", cost.instructions, cost.jited_bytes);
+        }
+        ensure!(
+            refused.is_empty(),
+            "{} of {} programs do not load",
+            refused.len(),
+            refused.len() + costs.len()
+        );
+        if args.bless {
+            println!("blessed: {} programs on kernel {kernel}", costs.len());
+            golden.insert(kernel, costs);
+            std::fs::write(&path, show(&golden)?).with_context(|| path.display().to_string())?;
+        } else {
+            println!(
+                "{} programs load on kernel {kernel}, for which there are no golden numbers",
+                costs.len()
+            );
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let differences = compare(reference, &costs);
+    for difference in &differences.fell {
+        println!("{difference}");
+    }
+    for difference in &differences.rose {
+        println!("{difference}");
+    }
+    let failed = refused.len() + differences.rose.len();
+    println!(
+        "{} programs load on kernel {kernel}, {} refused, {} cost more than the golden numbers say, {} less",
+        costs.len(),
+        refused.len(),
+        differences.rose.len(),
+        differences.fell.len()
+    );
+    if !differences.rose.is_empty() {
+        println!("if the rise is wanted: cargo xtask verify --bless, and say why in the commit");
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The running kernel's major and minor number.
+fn kernel() -> Result<String> {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's release")?;
+    let mut parts = release.trim().split(['.', '-', '+']);
+    match (parts.next(), parts.next()) {
+        (Some(major), Some(minor)) => Ok(format!("{major}.{minor}")),
+        _ => bail!("the kernel calls itself {release}"),
+    }
+}
+
+/// Loads everything; what the kernel refuses does not hide the rest.
+fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
+    let btf = Btf::from_sys_fs().ok();
+    let mut costs = Costs::new();
+    let mut refused = Vec::new();
+    let mut note = |name: String, found: Result<Cost>| match found {
+        Ok(cost) => drop(costs.insert(name, cost)),
+        Err(error) => refused.push((name, error)),
+    };
+    for program in [
+        names::PROG_BASE_PASS,
+        names::PROG_BASE_DROP,
+        names::PROG_BASE_REDIRECT,
+        names::PROG_BASE_FIB,
+        names::PROG_BASE_EGRESS,
+    ] {
+        note(program.to_owned(), load(&BASELINE, program, &[], btf.as_ref()));
+    }
+    for (vlans, meta) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let name = format!("{} vlans={vlans} meta={meta}", names::PROG_INGRESS);
+        let globals = [(names::GLOBAL_VLANS, vlans), (names::GLOBAL_META, meta)];
+        note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
+    }
+    for (mode, aqm, driver) in egress_configurations() {
+        let name = format!("{} mode={} aqm={} driver={}", names::PROG_EGRESS, mode.0, aqm.0, driver.0);
+        let globals =
+            [(names::GLOBAL_MODE, mode.1), (names::GLOBAL_AQM, aqm.1), (names::GLOBAL_DRIVER, driver.1)];
+        note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
+    }
+    for program in [
+        names::PROG_OBSERVER_BTF,
+        names::PROG_OBSERVER_RAW,
+        names::PROG_STACK_OBSERVER,
+        names::PROG_REDIRECT_ERR,
+    ] {
+        note(program.to_owned(), load(&EGRESS, program, &[], btf.as_ref()));
+    }
+    (costs, refused)
+}
+
+type Named = (&'static str, u32);
+
+/// Every combination that `Instance` can ask for: a ring that is the queue needs a driver whose ring can be read.
+fn egress_configurations() -> Vec<(Named, Named, Named)> {
+    let mut all = vec![(("meter", MODE_METER), ("none", AQM_NONE), ("none", DRIVER_NONE))];
+    for aqm in AQMS {
+        for driver in DRIVERS {
+            let mode = if driver.1 == DRIVER_NONE {
+                ("virtual", MODE_VIRTUAL)
+            } else {
+                ("bottleneck", MODE_BOTTLENECK)
+            };
+            all.push((mode, aqm, driver));
+            all.push((("policer", MODE_POLICER), aqm, driver));
+        }
+    }
+    all
+}
+
+/// One program of a fresh copy of the object.
+fn load(
+    object: &Object,
+    name: &'static str,
+    globals: &[(&'static str, u32)],
+    btf: Option<&Btf>,
+) -> Result<Cost> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(btf);
+    for (global, value) in globals {
+        loader.override_global(global, value, true);
+    }
+    let mut ebpf = loader.load(object.bytes).with_context(|| format!("the {} object", object.name))?;
+    let info = info(&mut ebpf, name, btf)?;
+    Ok(Cost { instructions: info.verified_instruction_count().unwrap_or(0), jited_bytes: info.size_jitted() })
+}
+
+fn info(ebpf: &mut Ebpf, name: &'static str, btf: Option<&Btf>) -> Result<ProgramInfo> {
+    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    if let Ok(xdp) = TryInto::<&mut Xdp>::try_into(&mut *program) {
+        xdp.load()?;
+        return Ok(xdp.info()?);
+    }
+    if let Ok(raw) = TryInto::<&mut RawTracePoint>::try_into(&mut *program) {
+        raw.load()?;
+        return Ok(raw.info()?);
+    }
+    let traced: &mut BtfTracePoint = program.try_into()?;
+    traced.load("xdp_devmap_xmit", btf.context("the kernel has no BTF")?)?;
+    Ok(traced.info()?)
+}
+
+/// What changed against the golden numbers.
+#[derive(Debug, Default)]
+struct Differences {
+    rose: Vec<String>,
+    fell: Vec<String>,
+}
+
+/// Instructions are compared exactly. Machine code may grow by a tenth, which is what other mitigations cost.
+fn compare(golden: &Costs, found: &Costs) -> Differences {
+    let mut differences = Differences::default();
+    for (name, cost) in found {
+        let Some(old) = golden.get(name) else {
+            differences.rose.push(format!("{name}: has no golden numbers"));
+            continue;
+        };
+        let text = format!(
+            "{name}: {} → {} instructions, {} → {} bytes",
+            old.instructions, cost.instructions, old.jited_bytes, cost.jited_bytes
+        );
+        let jited_most = old.jited_bytes.saturating_add(old.jited_bytes / 10);
+        if cost.instructions > old.instructions || cost.jited_bytes > jited_most {
+            differences.rose.push(text);
+        } else if cost != old {
+            differences.fell.push(text);
+        }
+    }
+    for name in golden.keys().filter(|name| !found.contains_key(*name)) {
+        differences.fell.push(format!("{name}: is golden and was not loaded"));
+    }
+    differences
+}
+
+fn read(path: &Path) -> Result<Golden> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Golden::new()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+    };
+    parse(&text).with_context(|| path.display().to_string())
+}
+
+fn parse(text: &str) -> Result<Golden> {
+    let mut golden = Golden::new();
+    for (kernel, programs) in text.parse::<toml::Table>()? {
+        let programs = programs.as_table().with_context(|| format!("{kernel} is no table"))?;
+        let costs = golden.entry(kernel).or_default();
+        for (name, cost) in programs {
+            let number = |key: &str| {
+                let value = cost.get(key).and_then(toml::Value::as_integer);
+                value.and_then(|n| u32::try_from(n).ok()).with_context(|| format!("{name} has no {key}"))
+            };
+            let cost = Cost { instructions: number("instructions")?, jited_bytes: number("jited_bytes")? };
+            costs.insert(name.clone(), cost);
+        }
+    }
+    Ok(golden)
+}
+
+fn show(golden: &Golden) -> Result<String> {
+    let mut text = HEAD.to_owned();
+    for (kernel, costs) in golden {
+        writeln!(text, "\n[\"{kernel}\"]")?;
+        for (name, Cost { instructions, jited_bytes }) in costs {
+            writeln!(text, "\"{name}\" = {{ instructions = {instructions}, jited_bytes = {jited_bytes} }}")?;
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn costs(instructions: u32, jited_bytes: u32) -> Costs {
+        [("a".to_owned(), Cost { instructions, jited_bytes })].into()
+    }
+
+    #[test]
+    fn golden_numbers_survive_the_file() {
+        let golden: Golden = [("6.18".to_owned(), costs(12, 34)), ("7.3".to_owned(), costs(1, 2))].into();
+        assert_eq!(parse(&show(&golden).unwrap()).unwrap(), golden);
+    }
+
+    #[test]
+    fn a_rise_fails_and_a_fall_is_told() {
+        assert_eq!(compare(&costs(10, 100), &costs(11, 100)).rose.len(), 1);
+        assert_eq!(compare(&costs(10, 100), &costs(10, 111)).rose.len(), 1);
+        let less = compare(&costs(10, 100), &costs(9, 110));
+        assert_eq!((less.rose.len(), less.fell.len()), (0, 1));
+        assert!(compare(&costs(10, 100), &costs(10, 100)).fell.is_empty());
+    }
+
+    #[test]
+    fn a_program_without_golden_numbers_fails_and_one_that_went_away_is_told() {
+        let differences = compare(&costs(10, 100), &Costs::new());
+        assert_eq!((differences.rose.len(), differences.fell.len()), (0, 1));
+        assert_eq!(compare(&Costs::new(), &costs(10, 100)).rose.len(), 1);
+    }
+}
