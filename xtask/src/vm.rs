@@ -31,7 +31,7 @@ const COMPARE_FILE: &str = "examples/lab/fast-to-slow.toml";
 
 #[derive(Debug, Args)]
 pub struct VmArgs {
-    /// Kernel of the guest, as the runner names it (may be repeated) [default: 6.12 and 7.3; 6.18 with --compare]
+    /// Kernel of the guest, as the runner names it (may be repeated) [default: 6.12 and 7.3; 6.18 with --compare or --virtio]
     #[arg(long, value_name = "KERNEL")]
     kernel: Vec<String>,
     /// The runner [default: $WEIR_VM_RUNNER, or `vmrun` in PATH]
@@ -40,6 +40,9 @@ pub struct VmArgs {
     /// Instead: the 10 Mbit/s experiment beside fq_codel and CAKE, in instruction-counted time on one CPU
     #[arg(long, requires = "out")]
     compare: bool,
+    /// Instead: a virtio_net port on a cable of 10 Mbit/s, its sojourn against the delay measured outside of the ring
+    #[arg(long, conflicts_with = "compare")]
+    virtio: bool,
     /// Run the experiment of the comparison for this long instead of the file's duration ("10s")
     #[arg(long, value_name = "DURATION", requires = "compare")]
     duration: Option<String>,
@@ -66,11 +69,13 @@ pub fn run(args: &VmArgs) -> Result<()> {
     if args.compare {
         return compare(args, &runner);
     }
-    let defaults = KERNELS.map(str::to_owned);
-    let kernels = if args.kernel.is_empty() { &defaults[..] } else { &args.kernel };
+    let defaults = if args.virtio { vec![COMPARE_KERNEL] } else { KERNELS.to_vec() };
+    let given = args.kernel.iter().map(String::as_str).collect();
+    let kernels: Vec<&str> = if args.kernel.is_empty() { defaults } else { given };
+    let check = if args.virtio { virtio_agrees } else { loads_and_forwards };
     let (mut passed, mut first) = (0, None);
-    for kernel in kernels {
-        match loads_and_forwards(kernel, &runner, args.timeout) {
+    for kernel in &kernels {
+        match check(kernel, &runner, args.timeout) {
             Ok(note) => {
                 println!("vm: kernel {kernel} ok: {note}");
                 passed += 1;
@@ -98,8 +103,16 @@ fn loads_and_forwards(kernel: &str, runner: &Path, timeout: u32) -> Result<Strin
         "target/release/weir-verify && target/release/weir lab examples/lab/short.toml --quiet --json {}",
         json.display()
     );
-    guest(kernel, runner, timeout, &script)?;
+    guest(kernel, runner, timeout, &COUNTED, &script)?;
     lab::check(&lab::read(&json)?)
+}
+
+/// What the observer says of a virtio_net ring is what the receiver sees, and CoDel keeps it short.
+fn virtio_agrees(kernel: &str, runner: &Path, timeout: u32) -> Result<String> {
+    // The cable's rate is kept by the host's clock, so the guest's must not count instructions.
+    let cable = ["--nic", "virtio", "--link", "10"];
+    guest(kernel, runner, timeout, &cable, "python3 tests/guest/virtio.py target/release/weir")?;
+    Ok("sojourn and delay agree on virtio_net".to_owned())
 }
 
 fn compare(args: &VmArgs, runner: &Path) -> Result<()> {
@@ -111,7 +124,8 @@ fn compare(args: &VmArgs, runner: &Path) -> Result<()> {
     let only: String = CONTENDERS.iter().map(|name| format!(" --only {name}")).collect();
     let duration = args.duration.as_deref().map(|d| format!(" --duration {d}")).unwrap_or_default();
     let lab = format!("weir lab {COMPARE_FILE}{only}{duration}");
-    guest(kernel, runner, args.timeout, &format!("target/release/{lab} --quiet --json {}", json.display()))?;
+    let script = format!("target/release/{lab} --quiet --json {}", json.display());
+    guest(kernel, runner, args.timeout, &COUNTED, &script)?;
     let report = lab::read(&json)?;
     let table = table(&report, &lab)?;
     fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
@@ -130,13 +144,15 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Runs a script as root in the guest, in the workspace's root. Its time counts instructions, so that delays do not
-/// depend on what else the host does; that needs one CPU.
-fn guest(kernel: &str, runner: &Path, timeout: u32, script: &str) -> Result<()> {
+/// A guest whose time counts instructions, so that delays do not depend on what else the host does; that needs one CPU.
+const COUNTED: [&str; 4] = ["--icount", "0", "--cpus", "1"];
+
+/// Runs a script as root in the guest, in the workspace's root.
+fn guest(kernel: &str, runner: &Path, timeout: u32, options: &[&str], script: &str) -> Result<()> {
     let script = format!("for m in {MODULES}; do modprobe -q $m || :; done; {script}");
     let mut command = Command::new(runner);
     command.current_dir(root());
-    command.args(["--kernel", kernel, "--icount", "0", "--cpus", "1", "--timeout", &timeout.to_string()]);
+    command.args(["--kernel", kernel, "--timeout", &timeout.to_string()]).args(options);
     command.args(["--", "sh", "-c", &script]);
     let status = command.status().with_context(|| {
         format!("cannot run {}: name a runner by --runner or WEIR_VM_RUNNER", runner.display())
