@@ -1,23 +1,56 @@
 //! Which queue stands between the links.
 
-use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params};
+use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params, Rate};
 use weir_shared_maps::{AQM_CODEL, FLAG_ECN, MODE_BOTTLENECK, PortConfig};
 use zerocopy::FromZeros;
 
-use crate::queue::{CodelQueue, DropTail, Queue, RingQueue, Weir};
+use crate::{
+    Random, Rings,
+    queue::{CodelQueue, DropTail, Queue, RingQueue, Weir},
+};
 
 /// Bytes of a full Ethernet frame without its check sequence.
 const FULL_FRAME: u32 = 1514;
 
-/// Who decides.
+/// Who decides. Those with a real queue own it and can reach into it; its room is that of the rings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// A plain redirect: the ring takes what fits.
+    /// A plain redirect: the ring takes what fits. Drop-tail.
     Redirect,
-    /// weir in bottleneck mode, with this entry of the port map; see [`port_config`].
+    /// weir, with this entry of the port map; see [`port_config`].
     Weir(Box<PortConfig>),
-    /// RFC 8289 at the head of a queue of the ring's size: what a qdisc can do.
+    /// RFC 8289 at the head of one queue.
     Codel,
+    /// RFC 8290.
+    FqCodel,
+    /// RFC 8033.
+    Pie,
+    /// RFC 9332.
+    DualPi2,
+    /// A shaper at this rate with CAKE's flow and host isolation and COBALT.
+    Cake {
+        /// Of frames.
+        rate: Rate,
+    },
+    /// Any of the queues above that own their packets, behind a shaper at this rate (as under HTB).
+    Shaped {
+        /// Of frames.
+        rate: Rate,
+        /// The queue.
+        queue: Box<Contender>,
+    },
+    /// A token bucket that drops, in front of the ring.
+    Policer {
+        /// Of frames.
+        rate: Rate,
+        /// Burst tolerance in bytes.
+        burst: u64,
+    },
+    /// Burst-controlled phantom queues (Tahir et al., SIGCOMM 2024), in front of the ring.
+    BcPqp {
+        /// Of frames.
+        rate: Rate,
+    },
 }
 
 impl Contender {
@@ -26,8 +59,10 @@ impl Contender {
         Self::Weir(Box::new(port_config()))
     }
 
-    /// An empty queue of this kind.
-    pub fn queue(&self, slots: u32) -> Box<dyn Queue> {
+    /// An empty queue of this kind in front of `rings`, of which there are `count`.
+    pub fn queue(&self, rings: Rings, count: u32, random: Random) -> Box<dyn Queue> {
+        let _ = (count, random);
+        let slots = rings.slots;
         match self {
             Self::Redirect => Box::new(RingQueue::new(slots, DropTail)),
             Self::Weir(config) => Box::new(RingQueue::new(slots, Weir::new(**config))),
@@ -35,10 +70,16 @@ impl Contender {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))
             }
+            Self::FqCodel
+            | Self::Pie
+            | Self::DualPi2
+            | Self::Cake { .. }
+            | Self::Shaped { .. }
+            | Self::Policer { .. }
+            | Self::BcPqp { .. } => todo!(),
         }
     }
 }
-
 /// A port with the defaults of docs/config.md: CoDel, 5 ms, 100 ms, a limit of 15 ms, no rate, 64 slots of reserve.
 pub fn port_config() -> PortConfig {
     let (target, interval, limit) = (Nanos::from_millis(5), Nanos::from_millis(100), Nanos::from_millis(15));

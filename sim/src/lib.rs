@@ -20,11 +20,14 @@ pub mod queue;
 mod random;
 mod scenario;
 pub mod sender;
+pub mod trace;
 mod world;
 
 pub use contender::{Contender, port_config};
 pub use events::EventQueue;
-pub use outcome::{Delays, FlowOutcome, Outcome, RingOutcome};
-pub use packet::{FlowId, Packet};
+pub use outcome::{DelayRecorder, Delays, FlowOutcome, Outcome, RingOutcome, SeriesPoint};
+pub use packet::{Ecn, FlowId, Packet};
 pub use random::Random;
-pub use scenario::{Flow, Links, Scenario, Traffic};
+pub use scenario::{
+    Congestion, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario, Traffic,
+};

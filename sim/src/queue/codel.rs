@@ -43,11 +43,9 @@ impl dequeue::Queue for Waiting {
     }
 
     fn mark(&mut self, packet: &mut Packet) -> bool {
-        if packet.capable {
-            packet.marked = true;
-            self.tally.marks = self.tally.marks.saturating_add(1);
-        }
-        packet.capable
+        let marked = packet.mark();
+        self.tally.marks = self.tally.marks.saturating_add(u64::from(marked));
+        marked
     }
 
     fn drop(&mut self, _packet: Packet) {
@@ -56,7 +54,7 @@ impl dequeue::Queue for Waiting {
 }
 
 impl Queue for CodelQueue {
-    fn offer(&mut self, now: Nanos, batch: &mut Vec<Packet>, tally: &mut Tally) {
+    fn offer(&mut self, now: Nanos, _cpu: u32, batch: &mut Vec<Packet>, tally: &mut Tally) {
         for packet in batch.drain(..) {
             if self.occupancy() >= self.slots {
                 tally.drop(PortCounter::RingDrops);

@@ -39,7 +39,7 @@ impl<C: Controller> RingQueue<C> {
 }
 
 impl<C: Controller> Queue for RingQueue<C> {
-    fn offer(&mut self, now: Nanos, batch: &mut Vec<Packet>, tally: &mut Tally) {
+    fn offer(&mut self, now: Nanos, _cpu: u32, batch: &mut Vec<Packet>, tally: &mut Tally) {
         self.survivors.clear();
         for packet in batch.drain(..) {
             if self.controller.admits(now) {
@@ -58,8 +58,7 @@ impl<C: Controller> Queue for RingQueue<C> {
         self.survivors.retain_mut(|packet| {
             let lost = match controller.judge(packet) {
                 Decision::Accept | Decision::Undecided => None,
-                Decision::Signal { may_mark } if may_mark && packet.capable => {
-                    packet.marked = true;
+                Decision::Signal { may_mark } if may_mark && packet.mark() => {
                     tally.marks = tally.marks.saturating_add(1);
                     None
                 }

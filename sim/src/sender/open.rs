@@ -3,27 +3,32 @@
 use weir_aqm::Nanos;
 
 use super::{Outbox, Outgoing, Sender};
-use crate::Random;
+use crate::{Ecn, Random};
 
 /// Packets of one size at a fixed interval: a UDP flow, or a probe.
 #[derive(Clone, Debug)]
 pub struct Constant {
     interval: Nanos,
     bytes: u32,
-    capable: bool,
+    ecn: Ecn,
     next_number: u64,
 }
 
 impl Constant {
     /// `bytes` each `interval`; an interval of zero counts as a nanosecond.
-    pub fn new(interval: Nanos, bytes: u32, capable: bool) -> Self {
-        Self { interval: interval.max(Nanos::from_nanos(1)), bytes, capable, next_number: 0 }
+    pub fn new(interval: Nanos, bytes: u32, ecn: Ecn) -> Self {
+        Self { interval: interval.max(Nanos::from_nanos(1)), bytes, ecn, next_number: 0 }
     }
 }
 
 impl Sender for Constant {
     fn wake(&mut self, now: Nanos, out: &mut Outbox) {
-        out.send(Outgoing { number: self.next_number, bytes: self.bytes, capable: self.capable });
+        out.send(Outgoing {
+            number: self.next_number,
+            bytes: self.bytes,
+            payload: self.bytes.saturating_sub(42),
+            ecn: self.ecn,
+        });
         self.next_number = self.next_number.wrapping_add(1);
         out.wake_at(now.saturating_add(self.interval));
     }
@@ -63,7 +68,12 @@ impl Sender for Poisson {
             Sizes::Equal => self.bytes,
             Sizes::Exponential => self.random.exponential(f64::from(self.bytes)).round().max(1.0) as u32,
         };
-        out.send(Outgoing { number: self.next_number, bytes, capable: false });
+        out.send(Outgoing {
+            number: self.next_number,
+            bytes,
+            payload: bytes.saturating_sub(42),
+            ecn: Ecn::NotEct,
+        });
         self.next_number = self.next_number.wrapping_add(1);
         let at = self.next_at.unwrap_or(now.as_nanos() as f64);
         let next = at + self.random.exponential(self.mean.as_nanos() as f64);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use weir_aqm::Nanos;
 
+use crate::Ecn;
+
 use super::{
     Ack, Outbox, Outgoing, Sender,
     window::{Congestion, Window},
@@ -34,6 +36,7 @@ pub struct Tcp<W> {
     round_of_reduction: u64,
     timer: Timer,
     start: Option<SlowStart>,
+    marked: u64,
 }
 
 struct Timer {
@@ -64,12 +67,18 @@ impl<W: Window> Tcp<W> {
             round_of_reduction: 0,
             timer: Timer { smoothed: None, backoff: 0, restarted: Nanos::ZERO, pending: false },
             start: hystart.then(SlowStart::default),
+            marked: 0,
         }
     }
 
     fn fill(&mut self, now: Nanos, out: &mut Outbox) {
         while (self.under_way.len() as f64) < self.window.packets().floor().max(1.0) {
-            out.send(Outgoing { number: self.next_number, bytes: self.bytes, capable: self.capable });
+            out.send(Outgoing {
+                number: self.next_number,
+                bytes: self.bytes,
+                payload: self.bytes.saturating_sub(66),
+                ecn: if self.capable { Ecn::Ect0 } else { Ecn::NotEct },
+            });
             self.under_way.push_back((self.next_number, now));
             self.next_number = self.next_number.wrapping_add(1);
         }
@@ -148,9 +157,10 @@ impl<W: Window> Sender for Tcp<W> {
         self.fill(now, out);
     }
 
-    fn on_ack(&mut self, now: Nanos, ack: Ack, out: &mut Outbox) {
-        let at = self.under_way.partition_point(|(number, _)| *number < ack.number);
-        if self.under_way.get(at).is_none_or(|(number, _)| *number != ack.number) {
+    fn on_ack(&mut self, now: Nanos, ack: &Ack, out: &mut Outbox) {
+        let number = ack.newest();
+        let at = self.under_way.partition_point(|(at, _)| *at < number);
+        if self.under_way.get(at).is_none_or(|(at, _)| *at != number) {
             // Given up before: the timer was too early.
             return;
         }
@@ -158,18 +168,19 @@ impl<W: Window> Sender for Tcp<W> {
         self.timer.restarted = now;
         let rtt = now.saturating_sub(ack.sent);
         self.timer.sample(rtt);
-        if ack.number >= self.round_of_reduction {
+        if number >= self.round_of_reduction {
             self.window.on_ack(now, rtt);
         }
-        self.watch_delay(ack.number, rtt);
-        if ack.marked {
-            self.congested(ack.number, Congestion::Mark);
+        self.watch_delay(number, rtt);
+        if ack.marked > self.marked {
+            self.marked = ack.marked;
+            self.congested(number, Congestion::Mark);
         }
-        while let Some((number, _)) = self.under_way.front().copied()
-            && number + REORDERING <= ack.number
+        while let Some((lost, _)) = self.under_way.front().copied()
+            && lost + REORDERING <= number
         {
             self.under_way.pop_front();
-            self.congested(number, Congestion::Loss);
+            self.congested(lost, Congestion::Loss);
         }
         self.fill(now, out);
     }
@@ -189,7 +200,7 @@ mod tests {
     }
 
     fn acked(number: u64) -> Ack {
-        Ack { number, sent: Nanos::ZERO, marked: false }
+        Ack { received: [Some((number, number)), None, None, None], packets: 1, marked: 0, sent: Nanos::ZERO }
     }
 
     fn started() -> (Tcp<Reno>, Outbox) {
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn rfc_6928_the_first_window_is_ten_packets_and_slow_start_sends_two_for_one() {
         let (mut tcp, mut out) = started();
-        tcp.on_ack(Nanos::from_millis(20), acked(0), &mut out);
+        tcp.on_ack(Nanos::from_millis(20), &acked(0), &mut out);
         assert_eq!(numbers(&mut out), [10, 11]);
     }
 
@@ -210,7 +221,7 @@ mod tests {
     fn several_losses_of_one_round_reduce_the_window_once() {
         let (mut tcp, mut out) = started();
         for number in [4, 5, 6, 7, 8, 9] {
-            tcp.on_ack(Nanos::from_millis(20), acked(number), &mut out);
+            tcp.on_ack(Nanos::from_millis(20), &acked(number), &mut out);
         }
         // Numbers 0 to 3 are lost. The window grew by one with the first arrival, which found nothing lost before
         // it reduced.
