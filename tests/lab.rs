@@ -9,10 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir::lab::units::BitRate;
-use weir::lab::{
-    Error, Experiment, Family, Host, LinkSettings, SlowLink, Stop, Topology, TopologySettings, run,
-};
+use weir::experiment::units::BitRate;
+use weir::experiment::{Experiment, Family};
+use weir::lab::{Error, Host, LinkSettings, SlowLink, Stop, Topology, TopologySettings, run};
 
 /// Holds the machine for one test: what is measured here is time, and two links at once share two processors.
 fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {

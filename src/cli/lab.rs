@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use miette::Diagnostic;
 
-use crate::lab::{self, Experiment, ExperimentError, HeldLab, Host, Observer, Progress, Stop, units};
+use crate::experiment::{Experiment, ExperimentError, units};
+use crate::lab::{self, HeldLab, Host, Observer, Progress, Stop};
 use crate::report::{self, Report, Run, Skipped};
 
 /// Run an experiment on the real kernel, or keep its hosts for other tools

@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contender::{self, Prepared};
 use super::error::{Error, Result, with_causes};
-use super::experiment::Experiment;
 use super::netns;
 use super::run::{link_of, topology_of};
 use super::stop::Stop;
 use super::topology::{Host, Topology};
+use crate::experiment::Experiment;
 
 const STATE_DIR: &str = "/run/weir-lab";
 

@@ -6,14 +6,14 @@ use super::clock::{kernel, now_ns};
 use super::contender::{self, Attached, Counters, Prepared};
 use super::device;
 use super::error::{Error, Result};
-use super::experiment::{Action, Event, Experiment};
 use super::netns;
 use super::ring::{self, RingMeter};
 use super::slow_link::{LinkCounters, LinkSettings, SlowLink};
 use super::stop::Stop;
-use super::topology::{FAST_DEVICE, Host, Topology, TopologySettings};
+use super::topology::{Host, Topology, TopologySettings};
 use super::traffic::{Traffic, TrafficReport};
-use super::units::{BitRate, nanos};
+use crate::experiment::units::{BitRate, nanos};
+use crate::experiment::{Action, Event, Experiment, FAST_DEVICE};
 use crate::report::{
     DelaySummary, GoodputPoint, Report, RingPoint, RingSummary, Run, Samples, Setup, Skipped,
 };

@@ -19,9 +19,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::clock::{make_timely, now_ns, sleep_until};
 use super::error::{Error, Result};
-use super::experiment::{Experiment, Probe, TcpFlow, UdpFlow};
-use super::topology::{Family, Host, Topology};
-use super::units::nanos;
+use super::topology::{Host, Topology};
+use crate::experiment::units::nanos;
+use crate::experiment::{Experiment, Family, Probe, TcpFlow, UdpFlow};
 use crate::report::ProbeCount;
 
 const SLICE: Duration = Duration::from_millis(50);

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::lab::units::nanos;
-use crate::lab::{DelaySample, Experiment, FlowBytes};
+use crate::experiment::Experiment;
+use crate::experiment::units::nanos;
+use crate::lab::{DelaySample, FlowBytes};
 
 pub use html::html;
 pub use plot::{Picture, svg};

@@ -6,7 +6,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{Report, Run};
-use crate::lab::{Error, NAMES};
+use crate::experiment::contender::LAB;
+use crate::lab::Error;
 
 /// One colour per contender, the same in every picture (Okabe and Ito's palette, told apart by everyone).
 const COLOURS: [RGBColor; 8] = [
@@ -88,7 +89,7 @@ type Failure = Box<dyn std::error::Error>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn colour(run: &Run) -> RGBColor {
-    let index = NAMES.iter().position(|name| *name == run.contender).unwrap_or(COLOURS.len() - 1);
+    let index = LAB.iter().position(|name| *name == run.contender).unwrap_or(COLOURS.len() - 1);
     COLOURS.get(index).copied().unwrap_or(BLACK)
 }
 

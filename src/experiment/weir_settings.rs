@@ -9,8 +9,12 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::topology::{FAST_DEVICE, SLOW_DEVICE};
 use crate::config::{Config, ConfigError};
+
+/// The device of the lab's sender and the ingress device of its router.
+pub const FAST_DEVICE: &str = "fast0";
+/// The egress device of the lab's router (its TX ring is the bottleneck) and the device of its receiver.
+pub const SLOW_DEVICE: &str = "slow0";
 
 /// A broken rule, and the bytes of the experiment file that broke it.
 pub(super) type Broken = (Range<usize>, String);
