@@ -61,11 +61,14 @@ impl Contender {
 
     /// An empty queue of this kind in front of `rings`, of which there are `count`.
     pub fn queue(&self, rings: Rings, count: u32, random: Random) -> Box<dyn Queue> {
-        let _ = (count, random);
         let slots = rings.slots;
         match self {
-            Self::Redirect => Box::new(RingQueue::new(slots, DropTail)),
-            Self::Weir(config) => Box::new(RingQueue::new(slots, Weir::new(**config))),
+            Self::Redirect => {
+                Box::new(RingQueue::with_rings(rings, std::iter::repeat_n(DropTail, count as usize)))
+            }
+            Self::Weir(config) => {
+                Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
+            }
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))

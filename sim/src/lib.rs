@@ -14,6 +14,7 @@
 
 mod contender;
 mod events;
+mod flow_sizes;
 mod outcome;
 mod packet;
 pub mod queue;
@@ -24,7 +25,7 @@ pub mod trace;
 mod world;
 
 pub use contender::{Contender, port_config};
-pub use events::EventQueue;
+pub use events::{Agenda, Due};
 pub use outcome::{DelayRecorder, Delays, FlowOutcome, Outcome, RingOutcome, SeriesPoint};
 pub use packet::{Ecn, FlowId, Packet};
 pub use random::Random;

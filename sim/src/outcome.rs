@@ -18,9 +18,11 @@ pub struct Outcome {
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames marked.
     pub marks: u64,
-    /// Share of the measured time that the slow link was sending.
+    /// Share of the measured time that the slow link was sending; with a trace, share of the measured time's delivery
+    /// opportunities that was used, in bytes.
     pub utilisation: f64,
-    /// Events that the run took.
+    /// Events that the run took: frames that came to the fast link from afar, to the router, through the slow link, to the
+    /// receiver; acknowledgements that came to the sender; polls and timers.
     pub events: u64,
     /// The queue.
     pub ring: RingOutcome,
@@ -65,9 +67,9 @@ pub struct FlowOutcome {
     pub payload: Vec<u64>,
     /// One-way delay of the frames that were sent in the measured time and arrived.
     pub delay: Delays,
-    /// Times from a flow's start to its last acknowledgement, of those that finished.
+    /// Times from a flow's start to its last acknowledgement, of those that started in the measured time and finished.
     pub completion: Delays,
-    /// Flows that finished.
+    /// Flows that finished, whenever they started.
     pub completed: u64,
 }
 

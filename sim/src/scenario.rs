@@ -66,7 +66,8 @@ pub struct Rings {
     pub reclaim: u32,
 }
 
-/// The way of acknowledgements.
+/// The way of acknowledgements: frames of 66 bytes (Ethernet, IPv4, TCP with timestamps) without further overhead, in a
+/// queue of their own that has no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reverse {
     /// `None` is no limit.
@@ -87,11 +88,12 @@ pub struct LinkEvent {
 /// What can happen to the slow link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkChange {
-    /// It takes no more frames.
+    /// It takes no more frames. A link that is still paused when nothing else can happen is resumed, so that a run leaves
+    /// no frame behind.
     Pause,
     /// It takes frames again.
     Resume,
-    /// It has another rate, from the next frame on.
+    /// It has another rate, from the next frame on. Nothing, where a trace says when frames leave.
     Rate(Rate),
 }
 
@@ -100,15 +102,16 @@ pub enum LinkChange {
 pub struct Flow {
     /// What it sends.
     pub traffic: Traffic,
-    /// How many alike, 1 at least.
+    /// How many alike, 1 at least. Of short flows: how many processes of arrivals.
     pub count: u32,
     /// When they start.
     pub start: Nanos,
-    /// When they stop sending new data; `None`: at the end.
+    /// When they stop sending new data, or no more short flows come; `None`: at the end.
     pub stop: Option<Nanos>,
     /// Each starts later than `start` by a random time below this.
     pub jitter: Nanos,
-    /// One-way delay of this flow besides the path's, in each direction, before the fast link and after the slow one.
+    /// How much farther away this flow's sender is, one way: its frames cross this before the fast link, acknowledgements
+    /// after the path's way back. The base round-trip time is twice the sum of [`Path::delay`] and this.
     pub extra_delay: Nanos,
     /// Which host sends.
     pub host: u16,
