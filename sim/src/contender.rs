@@ -6,7 +6,10 @@ use zerocopy::FromZeros;
 
 use crate::{
     Random, Rings,
-    queue::{CodelQueue, DropTail, Queue, RingQueue, Weir},
+    queue::{
+        BcPqp, BcPqpParams, Cake, CodelQueue, DropTail, DualPi2, DualPi2Params, FqCodel, FqCodelParams, Pie,
+        PieParams, Policer, Queue, RingQueue, Shaped, Weir,
+    },
 };
 
 /// Bytes of a full Ethernet frame without its check sequence.
@@ -73,16 +76,19 @@ impl Contender {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))
             }
-            Self::FqCodel
-            | Self::Pie
-            | Self::DualPi2
-            | Self::Cake { .. }
-            | Self::Shaped { .. }
-            | Self::Policer { .. }
-            | Self::BcPqp { .. } => todo!(),
+            Self::FqCodel => Box::new(FqCodel::new(FqCodelParams::with_limit(slots), random)),
+            Self::Pie => Box::new(Pie::new(slots, PieParams::rfc_8033(), random)),
+            Self::DualPi2 => Box::new(DualPi2::new(slots, DualPi2Params::linux(), random)),
+            Self::Cake { rate } => Box::new(Cake::new(slots, *rate, random)),
+            Self::Shaped { rate, queue } => Box::new(Shaped::new(*rate, queue.queue(rings, count, random))),
+            Self::Policer { rate, burst } => Box::new(RingQueue::new(slots, Policer::new(*rate, *burst))),
+            Self::BcPqp { rate } => {
+                Box::new(RingQueue::new(slots, BcPqp::new(BcPqpParams::at_rate(*rate), random)))
+            }
         }
     }
 }
+
 /// A port with the defaults of docs/config.md: CoDel, 5 ms, 100 ms, a limit of 15 ms, no rate, 64 slots of reserve.
 pub fn port_config() -> PortConfig {
     let (target, interval, limit) = (Nanos::from_millis(5), Nanos::from_millis(100), Nanos::from_millis(15));

@@ -1,8 +1,21 @@
 //! What stands between the fast link and the slow one: the seam for contenders.
 
+mod bcpqp;
+mod cake;
+mod cake_rate;
+mod chains;
+mod cobalt;
 mod codel;
 mod drop_tail;
+mod dualpi2;
+mod fifo;
+mod flow_hash;
+mod fq_codel;
+mod pie;
+mod policer;
 mod ring;
+mod shaper;
+mod water;
 mod weir;
 
 use std::collections::BTreeMap;
@@ -13,9 +26,20 @@ use weir_shared_maps::{CounterId, PortCounter};
 
 use crate::Packet;
 
+pub use bcpqp::{BcPqp, BcPqpParams, phantom_bytes};
+pub use cake::Cake;
+pub use cake_rate::CakeRate;
+pub use cobalt::{CobaltParams, CobaltVars, CobaltVerdict};
 pub use codel::CodelQueue;
 pub use drop_tail::DropTail;
+pub use dualpi2::{Credit, DualPi2, DualPi2Params};
+pub use flow_hash::FlowHash;
+pub use fq_codel::{FqCodel, FqCodelParams};
+pub use pie::{Pie, PieParams, PieVars};
+pub use policer::Policer;
 pub use ring::RingQueue;
+pub use shaper::Shaped;
+pub use water::WaterFilling;
 pub use weir::Weir;
 
 /// Most frames that the kernel hands over at once (`DEV_MAP_BULK_SIZE`, `kernel/bpf/devmap.c` at v6.18).
