@@ -9,4 +9,5 @@ pub mod datapath;
 pub mod experiment;
 pub mod lab;
 pub mod report;
+pub mod simulate;
 pub mod telemetry;

@@ -173,7 +173,7 @@ fn the_kernel_fills_the_ring_loses_nothing_uncounted_and_leaves_nothing_behind()
         let known: u64 = run.drops.values().sum();
         assert!(known > 0, "{family}: two CUBIC flows overflow a ring of 100");
         assert_eq!(run.offered_pkts, run.delivered_pkts + known, "{family}: {:?}", run.drops);
-        assert_eq!((run.silent_drops, run.link_errors), (0, 0));
+        assert_eq!((run.silent_drops, run.lab.unwrap().link_errors), (0, 0));
         // 10 ms, and a probe's own time on the link; 100 frames of 1,514 bytes take 121 ms more.
         let delay = run.delay_ns.unwrap();
         assert!(delay.min >= 10_000_000, "{family}: a probe was faster than the link: {} ns", delay.min);

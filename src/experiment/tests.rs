@@ -32,7 +32,7 @@ target = "5ms"
 fn a_good_file_is_read_with_its_defaults() {
     let e = Experiment::parse("t.toml", GOOD).unwrap();
     assert_eq!(e.tcp.len(), 2);
-    assert_eq!(e.tcp[1].stop, Duration::from_secs(3));
+    assert_eq!(e.tcp[1].span.stop, Duration::from_secs(3));
     assert_eq!(e.udp[0].size, 1_200);
     assert_eq!(e.shaper_rate.bps(), 9_500_000);
     assert_eq!(e.events[0].action, Action::Rate(BitRate::from_bps(1_000_000)));
@@ -102,7 +102,7 @@ fn a_shorter_duration_cuts_flows_and_events() {
     let mut e = Experiment::parse("t.toml", GOOD).unwrap();
     e.set_duration(Duration::from_secs(1));
     assert_eq!(e.tcp.len(), 2);
-    assert_eq!(e.tcp[0].stop, Duration::from_secs(1));
+    assert_eq!(e.tcp[0].span.stop, Duration::from_secs(1));
     assert!(e.udp.is_empty());
     assert!(e.events.is_empty());
 }

@@ -116,6 +116,7 @@ pub fn hold(experiment: &Experiment, contender: &str) -> Result<()> {
 }
 
 fn hold_until(experiment: &Experiment, name: &str, stop: &Stop) -> Result<()> {
+    experiment.check_for_lab().map_err(Error::Experiment)?;
     netns::remove_leftovers();
     let topology = topology_of(experiment)?;
     let _link = link_of(experiment, &topology)?;

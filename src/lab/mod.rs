@@ -27,4 +27,4 @@ pub use run::{Observer, Progress, run};
 pub use slow_link::{LinkCounters, LinkSettings, SlowLink};
 pub use stop::Stop;
 pub use topology::{Host, Topology, TopologySettings};
-pub use traffic::{DelaySample, FlowBytes, Traffic, TrafficReport};
+pub use traffic::{Traffic, TrafficReport};

@@ -1,9 +1,9 @@
 //! One page that needs nothing but itself.
 
+use super::error::Error;
 use super::plot::{Picture, svg};
 use super::table::{HEADS, row};
 use super::{Report, Run};
-use crate::lab::Error;
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:2rem auto;max-width:1100px;padding:0 1rem}\
@@ -18,14 +18,15 @@ pre{background:#f6f8fa;border-radius:6px;padding:1rem;overflow-x:auto;font-size:
 /// The report as one self-contained page: the table, the pictures as inline SVG, the experiment and the kernel.
 ///
 /// # Errors
-/// [`Error::Report`] when a picture cannot be drawn.
+/// [`Error`] when a picture cannot be drawn.
 pub fn html(report: &Report) -> Result<String, Error> {
     let mut page = String::with_capacity(1 << 18);
     let title = escape(&report.experiment);
+    let (command, place) = (report.place.command(), escape(report.place.name()));
     page.push_str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
-    page.push_str(&format!("<title>weir lab: {title}</title><style>{STYLE}</style></head><body>\n"));
-    page.push_str(&format!("<h1>{title}</h1><p class=\"sub\">weir lab on {}</p>\n", escape(&report.kernel)));
+    page.push_str(&format!("<title>{command}: {title}</title><style>{STYLE}</style></head><body>\n"));
+    page.push_str(&format!("<h1>{title}</h1><p class=\"sub\">{command} on {place}</p>\n"));
 
     page.push_str("<div class=\"scroll\"><table><thead><tr>");
     page.extend(HEADS.iter().map(|head| format!("<th>{}</th>", escape(head))));
@@ -61,7 +62,7 @@ pub fn html(report: &Report) -> Result<String, Error> {
         }
     }
     page.push_str(&format!("<h2>Experiment</h2><pre>{}</pre>\n", escape(&report.setup.source)));
-    page.push_str(&format!("<h2>Kernel</h2><p>{}</p>\n</body></html>\n", escape(&report.kernel)));
+    page.push_str(&format!("<h2>Run on</h2><p>{place}</p>\n</body></html>\n"));
     Ok(page)
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use super::error::Error;
 use super::{Report, Run};
 use crate::experiment::contender::LAB;
-use crate::lab::Error;
 
 /// One colour per contender, the same in every picture (Okabe and Ito's palette, told apart by everyone).
 const COLOURS: [RGBColor; 8] = [
@@ -66,7 +66,7 @@ impl Picture {
 /// Draws `picture` as a self-contained SVG of `width` by `height` pixels.
 ///
 /// # Errors
-/// [`Error::Report`] with what the drawing library said.
+/// [`Error`] with what the drawing library said.
 pub fn svg(report: &Report, picture: Picture, width: u32, height: u32) -> Result<String, Error> {
     let mut text = String::new();
     {
@@ -77,10 +77,9 @@ pub fn svg(report: &Report, picture: Picture, width: u32, height: u32) -> Result
             Picture::DelayDistribution => delay_distribution(report, &area),
             Picture::Drops => drops(report, &area),
         });
-        drawn.and_then(|()| area.present().map_err(Into::into)).map_err(|error: Failure| Error::Report {
-            what: format!("the picture \"{}\"", picture.title()),
-            reason: error.to_string(),
-        })?;
+        drawn
+            .and_then(|()| area.present().map_err(Into::into))
+            .map_err(|error: Failure| Error { picture: picture.title(), reason: error.to_string() })?;
     }
     Ok(text)
 }

@@ -33,7 +33,7 @@ pub fn table(report: &Report) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut text = format!("{} on {}\n{table}\n", report.experiment, report.kernel);
+    let mut text = format!("{} on {}\n{table}\n", report.experiment, report.place.name());
     for run in report.runs.iter().filter(|run| run.drops.values().any(|n| *n > 0)) {
         let causes: Vec<String> =
             run.drops.iter().filter(|(_, n)| **n > 0).map(|(cause, n)| format!("{cause} {n}")).collect();

@@ -1,0 +1,435 @@
+//! What a run found.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::Experiment;
+use crate::experiment::units::nanos;
+
+/// Everything one `weir lab` or `weir sim` found.
+///
+/// As JSON it is what `--json` writes. Times are nanoseconds, rates are bits per second; a value that this
+/// run could not know is `null`, and what only the other of the two has is left out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The experiment's name.
+    pub experiment: String,
+    /// What it ran on.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What was set up.
+    pub setup: Setup,
+    /// The contenders that ran, in order.
+    pub runs: Vec<Run>,
+    /// The contenders that are missing here.
+    pub skipped: Vec<Skipped>,
+    /// The contenders that should have run and could not.
+    pub failed: Vec<Skipped>,
+}
+
+/// What an experiment ran on.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// The lab.
+    Lab {
+        /// The kernel.
+        kernel: String,
+    },
+    /// The simulator.
+    Simulator {
+        /// Its name and version.
+        simulator: String,
+        /// The seeds of all runs, in order.
+        seeds: Vec<u64>,
+        /// What the measurements leave out at the start.
+        warmup_ns: u64,
+        /// What was varied.
+        sweep: Vec<SweptKey>,
+    },
+}
+
+impl Place {
+    /// For a headline.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Lab { kernel } => kernel,
+            Self::Simulator { simulator, .. } => simulator,
+        }
+    }
+
+    /// The command that measured it.
+    #[must_use]
+    pub const fn command(&self) -> &'static str {
+        match self {
+            Self::Lab { .. } => "weir lab",
+            Self::Simulator { .. } => "weir sim",
+        }
+    }
+}
+
+/// One key of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SweptKey {
+    /// Its path in the file.
+    pub key: String,
+    /// What it took, in order.
+    pub values: Vec<String>,
+}
+
+/// What an experiment set up, for a reader of the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setup {
+    /// How long the traffic ran.
+    pub duration_ns: u64,
+    /// The slow link's rate.
+    pub link_rate_bps: u64,
+    /// The slow link's one-way delay.
+    pub link_delay_ns: u64,
+    /// The slots of the TX ring in front of it.
+    pub ring_slots: u32,
+    /// The rate that the kernel's shapers were given.
+    pub shaper_rate_bps: u64,
+    /// The experiment file.
+    pub source: String,
+}
+
+impl Setup {
+    /// Of `experiment`.
+    #[must_use]
+    pub fn of(experiment: &Experiment) -> Self {
+        Self {
+            duration_ns: nanos(experiment.duration),
+            link_rate_bps: experiment.link.rate.bps(),
+            link_delay_ns: nanos(experiment.link.delay),
+            ring_slots: experiment.link.ring,
+            shaper_rate_bps: experiment.shaper_rate.bps(),
+            source: experiment.source.clone(),
+        }
+    }
+}
+
+/// One contender's run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Run {
+    /// Who ran.
+    pub contender: String,
+    /// What only the simulator knows.
+    #[serde(flatten)]
+    pub simulated: Option<Simulated>,
+    /// Payload that arrived over the measured time: of TCP, or of UDP where there is no TCP.
+    pub goodput_bps: u64,
+    /// One-way delay of the probes that arrived.
+    pub delay_ns: Option<DelaySummary>,
+    /// Probes sent and arrived; the delay above is of those that arrived.
+    pub probes: ProbeCount,
+    /// Frames of the sender that reached the router.
+    pub offered_pkts: u64,
+    /// Frames of the sender that the slow link took from the router.
+    pub delivered_pkts: u64,
+    /// Drops by cause, from the contender's own counters.
+    pub drops: BTreeMap<String, u64>,
+    /// Congestion Experienced marks, from the contender's own counters.
+    pub marks: u64,
+    /// Packets that were offered, not delivered, and are in no counter of the contender.
+    pub silent_drops: u64,
+    /// Frames that the full TX ring refused.
+    pub ring_drops: Option<u64>,
+    /// The contender's own packets in, less out, less all its causes, after everything drained.
+    pub unaccounted: Option<i64>,
+    /// The TX ring.
+    pub ring: RingSummary,
+    /// What only the lab knows.
+    #[serde(flatten)]
+    pub lab: Option<LabFacts>,
+    /// Per flow.
+    pub flows: Vec<FlowResult>,
+    /// Everything measured over time.
+    #[serde(serialize_with = "decimated", default)]
+    pub samples: Samples,
+}
+
+/// What only the lab knows of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabFacts {
+    /// Frames of the router itself that crossed the slow link; in no other number here.
+    pub router_pkts: u64,
+    /// Frames of the sender that crossed the slow link with a Congestion Experienced mark.
+    pub ce_delivered_pkts: u64,
+    /// Frames that the link emulator could not read or write; 0, or the run says nothing.
+    pub link_errors: u64,
+    /// The latest wake-up of the link emulator: a disturbance by the machine, part of the longest delays.
+    pub link_late_max_ns: u64,
+    /// Link time that such disturbances cost and that was not made up for.
+    pub link_lost_ns: u64,
+    /// Whether the link emulator ran in the real-time class.
+    pub realtime: bool,
+}
+
+/// What only the simulator knows of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Simulated {
+    /// The seed.
+    pub seed: u64,
+    /// Swept keys and their values, as typed.
+    pub point: BTreeMap<String, String>,
+    /// Share of the measured time that the slow link was sending.
+    pub utilisation: f64,
+    /// Jain's index of fairness over the goodputs of endless TCP flows; `null` for less than two of them.
+    pub jain: Option<f64>,
+    /// Times from the start of a TCP flow to its last acknowledgement, of those that have an end and finished.
+    pub completion_ns: Option<Distribution>,
+    /// Frames that the slow link lost.
+    pub lost_on_link_pkts: u64,
+    /// Events that the run took.
+    pub events: u64,
+}
+
+/// How many there were, and how they are distributed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// How many.
+    pub count: u64,
+    /// Mean.
+    pub mean: f64,
+    /// Minimum and percentiles.
+    #[serde(flatten)]
+    pub summary: DelaySummary,
+}
+
+/// What one flow brought through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlowResult {
+    /// Which flow ("tcp 0 (cubic)").
+    pub flow: String,
+    /// Payload bytes that arrived.
+    pub bytes: u64,
+    /// Packets sent (in the lab of UDP and probes).
+    pub sent: Option<u64>,
+    /// Packets that arrived (in the lab of UDP and probes).
+    pub received: Option<u64>,
+    /// Packets that arrived after one that was sent later (UDP and probes).
+    pub reordered: Option<u64>,
+    /// What only the simulator knows.
+    #[serde(flatten)]
+    pub simulated: Option<SimulatedFlow>,
+}
+
+/// What only the simulator knows of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SimulatedFlow {
+    /// Payload over the measured time.
+    pub goodput_bps: u64,
+    /// One-way delay of its frames.
+    pub delay_ns: Option<DelaySummary>,
+    /// Times from the start to the last acknowledgement, of a group of short flows or a flow with an end.
+    pub completion_ns: Option<Distribution>,
+}
+
+/// One probe's way through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelaySample {
+    /// When it was sent, from the start of the run.
+    pub at_ns: u64,
+    /// How long it took, one way.
+    pub delay_ns: u64,
+}
+
+/// How many probes there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeCount {
+    /// Sent.
+    pub sent: u64,
+    /// Arrived.
+    pub received: u64,
+}
+
+/// A contender that did not run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skipped {
+    /// Who.
+    pub contender: String,
+    /// Why, in the words of the kernel or its tool.
+    pub reason: String,
+}
+
+/// The distribution of a delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelaySummary {
+    /// The least.
+    pub min: u64,
+    /// The median.
+    pub p50: u64,
+    /// 95 % were no longer.
+    pub p95: u64,
+    /// 99 % were no longer.
+    pub p99: u64,
+    /// The most.
+    pub max: u64,
+}
+
+impl DelaySummary {
+    /// Of `samples`; `None` where there are none. Quantiles are exact to three digits, the extremes to the nanosecond.
+    #[must_use]
+    pub fn of(samples: &[DelaySample]) -> Option<Self> {
+        let delays = || samples.iter().map(|sample| sample.delay_ns);
+        let (min, max) = (delays().min()?, delays().max()?);
+        let histogram = histogram(delays())?;
+        let quantile = |q| histogram.value_at_quantile(q).clamp(min, max);
+        Some(Self { min, p50: quantile(0.50), p95: quantile(0.95), p99: quantile(0.99), max })
+    }
+}
+
+/// The longest delay a histogram tells apart: ten minutes.
+const LONGEST_NS: u64 = 600_000_000_000;
+
+/// A histogram of nanoseconds from one microsecond up, with three digits.
+fn histogram(values: impl Iterator<Item = u64>) -> Option<Histogram<u64>> {
+    let mut histogram = Histogram::new_with_bounds(1_000, LONGEST_NS, 3).ok()?;
+    for value in values {
+        histogram.saturating_record(value);
+    }
+    Some(histogram)
+}
+
+/// The TX ring over a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingSummary {
+    /// The frames it can hold.
+    pub slots: u32,
+    /// The median occupancy, in frames.
+    pub occupancy_p50: Option<u32>,
+    /// 99 % of the readings were no higher, in frames.
+    pub occupancy_p99: Option<u32>,
+}
+
+impl RingSummary {
+    /// Of a ring of `slots` and its readings.
+    #[must_use]
+    pub fn of(slots: u32, points: &[RingPoint]) -> Self {
+        let mut sorted: Vec<u32> = points.iter().map(|point| point.occupancy).collect();
+        sorted.sort_unstable();
+        let at = |percent: usize| {
+            let last = sorted.len().checked_sub(1)?;
+            sorted.get(last * percent / 100).copied()
+        };
+        Self { slots, occupancy_p50: at(50), occupancy_p99: at(99) }
+    }
+}
+
+/// The occupancy of the ring at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingPoint {
+    /// From the start of the run.
+    pub at_ns: u64,
+    /// Frames in the ring.
+    pub occupancy: u32,
+}
+
+/// Goodput over the last tenth of a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoodputPoint {
+    /// From the start of the run.
+    pub at_ns: u64,
+    /// Payload bits per second.
+    pub bps: u64,
+}
+
+/// What was measured over time.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Samples {
+    /// One-way delay, by the time of sending.
+    pub delay: Vec<DelaySample>,
+    /// Ring occupancy.
+    pub ring: Vec<RingPoint>,
+    /// Goodput.
+    pub goodput: Vec<GoodputPoint>,
+    /// Goodput of each flow, in the simulator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<FlowSeries>,
+}
+
+/// Goodput of one flow over time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSeries {
+    /// Which flow.
+    pub flow: String,
+    /// Its goodput.
+    pub points: Vec<GoodputPoint>,
+}
+
+/// Points of a series in JSON and in a picture: more than a screen has columns.
+const SERIES_POINTS: usize = 600;
+
+impl Samples {
+    /// At most [`SERIES_POINTS`] of each series; of each bucket the *worst* value is kept, so that a peak stays.
+    pub(super) fn decimated(&self) -> Self {
+        Self {
+            delay: worst_of_buckets(&self.delay, |sample| sample.delay_ns),
+            ring: worst_of_buckets(&self.ring, |point| u64::from(point.occupancy)),
+            goodput: worst_of_buckets(&self.goodput, |point| u64::MAX - point.bps),
+            flows: self
+                .flows
+                .iter()
+                .map(|flow| FlowSeries {
+                    flow: flow.flow.clone(),
+                    points: worst_of_buckets(&flow.points, |point| u64::MAX - point.bps),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn decimated<S: serde::Serializer>(samples: &Samples, serializer: S) -> Result<S::Ok, S::Error> {
+    samples.decimated().serialize(serializer)
+}
+
+fn worst_of_buckets<T: Copy>(series: &[T], badness: impl Fn(&T) -> u64) -> Vec<T> {
+    let bucket = series.len().div_ceil(SERIES_POINTS).max(1);
+    series
+        .chunks(bucket)
+        .filter_map(|chunk| chunk.iter().max_by_key(|value| badness(value)).copied())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(delay_ns: u64) -> DelaySample {
+        DelaySample { at_ns: 0, delay_ns }
+    }
+
+    #[test]
+    fn a_summary_has_the_exact_extremes_and_quantiles_to_three_digits() {
+        let samples: Vec<_> = (1..=1_000).map(|ms| sample(ms * 1_000_000 + 7)).collect();
+        let summary = DelaySummary::of(&samples).unwrap();
+        assert_eq!((summary.min, summary.max), (1_000_007, 1_000_000_007));
+        for (quantile, exact) in [(summary.p50, 500_000_007), (summary.p99, 990_000_007)] {
+            assert!(u64::abs_diff(quantile, exact) * 1_000 <= exact, "{quantile} is not {exact}");
+        }
+        assert_eq!(DelaySummary::of(&[]), None);
+    }
+
+    #[test]
+    fn a_decimated_series_keeps_its_peak() {
+        let mut series = vec![sample(1); 10_000];
+        series[7_777] = sample(99);
+        let kept = worst_of_buckets(&series, |s| s.delay_ns);
+        assert!(kept.len() <= SERIES_POINTS);
+        assert!(kept.contains(&sample(99)));
+    }
+
+    #[test]
+    fn the_occupancy_of_a_ring_that_was_never_read_is_unknown() {
+        assert_eq!(
+            RingSummary::of(16, &[]),
+            RingSummary { slots: 16, occupancy_p50: None, occupancy_p99: None }
+        );
+        let points: Vec<_> = (0..=100).map(|occupancy| RingPoint { at_ns: 0, occupancy }).collect();
+        assert_eq!(RingSummary::of(1_000, &points).occupancy_p99, Some(99));
+    }
+}
