@@ -29,6 +29,25 @@ pub struct Report {
     pub failed: Vec<Skipped>,
 }
 
+impl Report {
+    /// The runs whose samples a picture shows.
+    pub(super) fn sampled(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.lab.is_some() || !run.samples.ring.is_empty())
+    }
+
+    /// The runs whose drops are told by cause: those with drops, of the first seed, unless there is a sweep.
+    pub(super) fn with_causes(&self) -> impl Iterator<Item = &Run> {
+        let first = match &self.place {
+            Place::Lab { .. } => None,
+            Place::Simulator { seeds, .. } => seeds.first().copied(),
+        };
+        self.runs.iter().filter(move |run| {
+            let told = run.simulated.as_ref().is_none_or(|s| s.point.is_empty() && Some(s.seed) == first);
+            told && run.drops.values().any(|n| *n > 0)
+        })
+    }
+}
+
 /// What an experiment ran on.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
