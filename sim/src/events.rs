@@ -5,14 +5,14 @@ use weir_aqm::Nanos;
 /// What can happen, and when: each thing is registered once and is due at one time at most.
 ///
 /// Due things come by time; those of one instant in the order in which they were set. Whatever happens again and again (a
-/// timer, a link that gets free, the head of a delay line) keeps one place, so that the heap stays as small as the model and
-/// nothing stale is ever taken from it. A heap of four children a node: half as deep as a binary one, and the children of a
-/// node lie side by side. `benches/engine.rs` compares it with `std`'s.
+/// timer, a link that gets free, the head of a delay line) keeps its leaf of a tournament tree, so that nothing grows with
+/// the number of events, and setting, moving, clearing and taking are all the same walk from a leaf to the root.
+/// `benches/engine.rs` compares it with `std`'s heap.
 #[derive(Debug)]
 pub struct Agenda<E> {
-    heap: Vec<Entry>,
-    /// By [`Due`]: the event, and where it stands in the heap.
-    events: Vec<(E, usize)>,
+    events: Vec<E>,
+    /// Leaves are the second half; every other node has the lesser of its two children, and the root is at 1.
+    tree: Vec<Key>,
     next_order: u64,
     now: Nanos,
 }
@@ -21,26 +21,17 @@ pub struct Agenda<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Due(u32);
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    at: Nanos,
-    order: u64,
-    due: Due,
-}
+/// From the upper bits to the lower: 64 of time, 40 of the order of setting, 24 of the leaf.
+type Key = u128;
 
-impl Entry {
-    fn is_before(&self, other: &Self) -> bool {
-        (self.at, self.order) < (other.at, other.order)
-    }
-}
-
-const CHILDREN: usize = 4;
-const NOT_DUE: usize = usize::MAX;
+const NEVER: Key = Key::MAX;
+const LEAF_BITS: u32 = 24;
+const ORDER_BITS: u32 = 40;
 
 impl<E: Copy> Agenda<E> {
     /// Nothing can happen, at time zero.
     pub const fn new() -> Self {
-        Self { heap: Vec::new(), events: Vec::new(), next_order: 0, now: Nanos::ZERO }
+        Self { events: Vec::new(), tree: Vec::new(), next_order: 0, now: Nanos::ZERO }
     }
 
     /// The time of the event last taken.
@@ -50,115 +41,74 @@ impl<E: Copy> Agenda<E> {
 
     /// Adds something that can happen; not due yet.
     pub fn register(&mut self, event: E) -> Due {
-        self.events.push((event, NOT_DUE));
-        Due(self.events.len() as u32 - 1)
+        let leaf = self.events.len();
+        self.events.push(event);
+        if leaf >= self.tree.len() / 2 {
+            self.grow();
+        }
+        Due(leaf as u32)
     }
 
     /// Makes it due at `at`, instead of when it was due before; what is set in the past happens now.
     pub fn set(&mut self, due: Due, at: Nanos) {
-        let entry = Entry { at: at.max(self.now), order: self.next_order, due };
+        let order = self.next_order & ((1 << ORDER_BITS) - 1);
         self.next_order = self.next_order.wrapping_add(1);
-        match self.place(due) {
-            NOT_DUE => {
-                let hole = self.heap.len();
-                self.heap.push(entry);
-                self.rise(hole, entry);
-            }
-            hole => self.fill(hole, entry),
-        }
+        let at = Key::from(at.max(self.now).as_nanos());
+        self.put(due, ((at << ORDER_BITS | Key::from(order)) << LEAF_BITS) | Key::from(due.0));
     }
 
     /// It is not due any more.
     pub fn clear(&mut self, due: Due) {
-        let hole = self.place(due);
-        if hole != NOT_DUE {
-            self.set_place(due, NOT_DUE);
-            self.close(hole);
+        if self.is_set(due) {
+            self.put(due, NEVER);
         }
     }
 
     /// Whether it is due at some time.
     pub fn is_set(&self, due: Due) -> bool {
-        self.place(due) != NOT_DUE
+        self.tree.get(self.tree.len() / 2 + due.0 as usize).is_some_and(|key| *key != NEVER)
     }
 
     /// Takes the next event and moves the clock to it; it is not due any more.
     pub fn pop(&mut self) -> Option<(Nanos, E)> {
-        let Entry { at, due, .. } = *self.heap.first()?;
-        let (event, place) = self.events.get_mut(due.0 as usize)?;
-        let event = *event;
-        *place = NOT_DUE;
-        self.close(0);
-        self.now = at;
-        Some((at, event))
+        let first = self.tree.get(1).copied().filter(|key| *key != NEVER)?;
+        let due = Due(first as u32 & ((1 << LEAF_BITS) - 1));
+        let event = *self.events.get(due.0 as usize)?;
+        self.put(due, NEVER);
+        self.now = Nanos::from_nanos((first >> (ORDER_BITS + LEAF_BITS)) as u64);
+        Some((self.now, event))
     }
 
-    fn place(&self, due: Due) -> usize {
-        self.events.get(due.0 as usize).map_or(NOT_DUE, |(_, place)| *place)
-    }
-
-    fn set_place(&mut self, due: Due, at: usize) {
-        if let Some((_, place)) = self.events.get_mut(due.0 as usize) {
-            *place = at;
+    /// Changes a leaf and what it decides above it.
+    fn put(&mut self, due: Due, key: Key) {
+        let mut node = self.tree.len() / 2 + due.0 as usize;
+        if let Some(leaf) = self.tree.get_mut(node) {
+            *leaf = key;
         }
-    }
-
-    fn put(&mut self, at: usize, entry: Entry) {
-        if let Some(slot) = self.heap.get_mut(at) {
-            *slot = entry;
-        }
-        self.set_place(entry.due, at);
-    }
-
-    /// The entry at `hole` is gone: the last one takes its place.
-    fn close(&mut self, hole: usize) {
-        if let Some(last) = self.heap.pop()
-            && hole < self.heap.len()
-        {
-            self.fill(hole, last);
-        }
-    }
-
-    fn fill(&mut self, hole: usize, entry: Entry) {
-        let parent = hole.checked_sub(1).and_then(|below| self.heap.get(below / CHILDREN));
-        if parent.is_some_and(|parent| entry.is_before(parent)) {
-            self.rise(hole, entry);
-        } else {
-            self.sink(hole, entry);
-        }
-    }
-
-    fn rise(&mut self, mut hole: usize, entry: Entry) {
-        while let Some(below) = hole.checked_sub(1)
-            && let Some(parent) = self.heap.get(below / CHILDREN).copied()
-            && entry.is_before(&parent)
-        {
-            self.put(hole, parent);
-            hole = below / CHILDREN;
-        }
-        self.put(hole, entry);
-    }
-
-    fn sink(&mut self, mut hole: usize, entry: Entry) {
-        while let Some((place, least)) = self.least_child(hole)
-            && least.is_before(&entry)
-        {
-            self.put(hole, least);
-            hole = place;
-        }
-        self.put(hole, entry);
-    }
-
-    fn least_child(&self, of: usize) -> Option<(usize, Entry)> {
-        let first = of * CHILDREN + 1;
-        let children = self.heap.get(first..self.heap.len().min(first + CHILDREN))?;
-        let mut least: Option<(usize, Entry)> = None;
-        for (offset, child) in children.iter().enumerate() {
-            if least.as_ref().is_none_or(|(_, best)| child.is_before(best)) {
-                least = Some((first + offset, *child));
+        while node > 1 {
+            node /= 2;
+            let Some(&[left, right]) = self.tree.get(2 * node..).and_then(<[Key]>::first_chunk) else {
+                return;
+            };
+            let Some(winner) = self.tree.get_mut(node) else { return };
+            let least = left.min(right);
+            if *winner == least {
+                return;
             }
+            *winner = least;
         }
-        least
+    }
+
+    /// Twice the leaves, with all that is due.
+    fn grow(&mut self) {
+        let leaves = self.tree.len() / 2;
+        let due = self.tree.split_off(leaves);
+        let leaves = (leaves * 2).max(8);
+        self.tree.clear();
+        self.tree.resize(2 * leaves, NEVER);
+        for (leaf, key) in (0..).zip(due) {
+            self.put(Due(leaf), key);
+        }
     }
 }
 

@@ -103,6 +103,21 @@ impl Outbox {
 }
 
 /// A sender of this traffic. [`Traffic::Short`] is not one sender: the world makes one [`Traffic::Tcp`] for each arrival.
+#[allow(clippy::todo, reason = "the other senders are not there yet")]
 pub fn sender(traffic: &Traffic, random: Random) -> Box<dyn Sender> {
-    todo!("{traffic:?} {random:?}")
+    match traffic {
+        Traffic::Tcp { congestion: crate::Congestion::Cubic, ecn, bytes } => {
+            Box::new(Tcp::new(Cubic::default(), 1514, *ecn, true).limited(*bytes))
+        }
+        Traffic::Tcp { ecn, bytes, .. } => {
+            Box::new(Tcp::new(Reno::default(), 1514, *ecn, false).limited(*bytes))
+        }
+        Traffic::Constant { rate, bytes, ecn } => {
+            let interval = u64::from(*bytes).saturating_mul(8_000_000_000) / rate.bits_per_second().max(1);
+            Box::new(Constant::new(Nanos::from_nanos(interval), *bytes, *ecn))
+        }
+        Traffic::Probe { interval, bytes } => Box::new(Constant::new(*interval, *bytes, Ecn::NotEct)),
+        Traffic::Poisson { mean, bytes, sizes } => Box::new(Poisson::new(*mean, *bytes, *sizes, random)),
+        Traffic::Short { .. } | Traffic::OnOff { .. } | Traffic::Voip | Traffic::Gaming => todo!(),
+    }
 }

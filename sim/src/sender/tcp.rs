@@ -37,6 +37,8 @@ pub struct Tcp<W> {
     timer: Timer,
     start: Option<SlowStart>,
     marked: u64,
+    /// Payload packets still to be sent.
+    left: Option<u64>,
 }
 
 struct Timer {
@@ -68,11 +70,19 @@ impl<W: Window> Tcp<W> {
             timer: Timer { smoothed: None, backoff: 0, restarted: Nanos::ZERO, pending: false },
             start: hystart.then(SlowStart::default),
             marked: 0,
+            left: None,
         }
     }
 
+    /// Sends this many payload bytes instead of endlessly many, in full packets.
+    pub fn limited(self, bytes: Option<u64>) -> Self {
+        let left = bytes.map(|bytes| bytes.div_ceil(u64::from(self.bytes) - 66));
+        Self { left, ..self }
+    }
+
     fn fill(&mut self, now: Nanos, out: &mut Outbox) {
-        while (self.under_way.len() as f64) < self.window.packets().floor().max(1.0) {
+        while (self.under_way.len() as f64) < self.window.packets().floor().max(1.0) && self.left != Some(0) {
+            self.left = self.left.map(|left| left - 1);
             out.send(Outgoing {
                 number: self.next_number,
                 bytes: self.bytes,
@@ -148,6 +158,7 @@ impl<W: Window> Sender for Tcp<W> {
             self.timer.pending = false;
             if now >= self.timer.due() && !self.under_way.is_empty() {
                 self.window.on_timeout();
+                self.left = self.left.map(|left| left + self.under_way.len() as u64);
                 self.under_way.clear();
                 self.round_of_reduction = self.next_number;
                 self.timer.backoff = self.timer.backoff.saturating_add(1);
@@ -159,17 +170,20 @@ impl<W: Window> Sender for Tcp<W> {
 
     fn on_ack(&mut self, now: Nanos, ack: &Ack, out: &mut Outbox) {
         let number = ack.newest();
-        let at = self.under_way.partition_point(|(at, _)| *at < number);
-        if self.under_way.get(at).is_none_or(|(at, _)| *at != number) {
+        let covers =
+            |n: u64| ack.received.iter().flatten().any(|(first, last)| (*first..=*last).contains(&n));
+        let before = self.under_way.len();
+        self.under_way.retain(|(at, _)| !covers(*at));
+        let newly = before - self.under_way.len();
+        if newly == 0 {
             // Given up before: the timer was too early.
             return;
         }
-        self.under_way.remove(at);
         self.timer.restarted = now;
         let rtt = now.saturating_sub(ack.sent);
         self.timer.sample(rtt);
         if number >= self.round_of_reduction {
-            self.window.on_ack(now, rtt);
+            (0..newly).for_each(|_| self.window.on_ack(now, rtt));
         }
         self.watch_delay(number, rtt);
         if ack.marked > self.marked {
@@ -180,6 +194,7 @@ impl<W: Window> Sender for Tcp<W> {
             && lost + REORDERING <= number
         {
             self.under_way.pop_front();
+            self.left = self.left.map(|left| left + 1);
             self.congested(lost, Congestion::Loss);
         }
         self.fill(now, out);
@@ -187,6 +202,14 @@ impl<W: Window> Sender for Tcp<W> {
 
     fn wants_acks(&self) -> bool {
         true
+    }
+
+    fn stop(&mut self, _now: Nanos) {
+        self.left = Some(0);
+    }
+
+    fn is_finished(&self) -> bool {
+        self.left == Some(0) && self.under_way.is_empty()
     }
 }
 

@@ -6,6 +6,8 @@ mod line;
 mod meter;
 mod receiver;
 mod slow;
+#[cfg(test)]
+mod tests;
 
 use weir_aqm::{Bytes, Nanos};
 
