@@ -1,16 +1,22 @@
 //! Where packets come from.
 
+mod bursts;
+mod congestion;
+mod gaming;
 mod open;
 mod tcp;
-mod window;
+#[cfg(test)]
+mod tests;
 
 use weir_aqm::Nanos;
 
-use crate::{Ecn, Random, Traffic};
+use crate::{Congestion, Ecn, Random, Traffic};
+use congestion::{Bbr1, Bbr3, Cubic, Dctcp, Prague, Reno};
+use tcp::Tcp;
 
+pub use bursts::OnOff;
+pub use gaming::Gaming;
 pub use open::{Constant, Poisson, Sizes};
-pub use tcp::Tcp;
-pub use window::{Cubic, Reno, Window};
 
 /// One flow's sender: told the time and what the receiver got, it says what to send and when to be woken.
 pub trait Sender {
@@ -102,22 +108,31 @@ impl Outbox {
     }
 }
 
-/// A sender of this traffic. [`Traffic::Short`] is not one sender: the world makes one [`Traffic::Tcp`] for each arrival.
-#[allow(clippy::todo, reason = "the other senders are not there yet")]
+/// A sender of this traffic. [`Traffic::Short`] is not one sender, since the world makes one [`Traffic::Tcp`] for each arrival:
+/// asked for all the same, it is one endless flow of that congestion control.
 pub fn sender(traffic: &Traffic, random: Random) -> Box<dyn Sender> {
-    match traffic {
-        Traffic::Tcp { congestion: crate::Congestion::Cubic, ecn, bytes } => {
-            Box::new(Tcp::new(Cubic::default(), 1514, *ecn, true).limited(*bytes))
-        }
-        Traffic::Tcp { ecn, bytes, .. } => {
-            Box::new(Tcp::new(Reno::default(), 1514, *ecn, false).limited(*bytes))
-        }
+    match *traffic {
+        Traffic::Tcp { congestion, ecn, bytes } => tcp(congestion, ecn, bytes, random),
+        Traffic::Short { congestion, ecn, .. } => tcp(congestion, ecn, None, random),
         Traffic::Constant { rate, bytes, ecn } => {
-            let interval = u64::from(*bytes).saturating_mul(8_000_000_000) / rate.bits_per_second().max(1);
-            Box::new(Constant::new(Nanos::from_nanos(interval), *bytes, *ecn))
+            Box::new(Constant::new(open::interval(rate, bytes), bytes, ecn))
         }
-        Traffic::Probe { interval, bytes } => Box::new(Constant::new(*interval, *bytes, Ecn::NotEct)),
-        Traffic::Poisson { mean, bytes, sizes } => Box::new(Poisson::new(*mean, *bytes, *sizes, random)),
-        Traffic::Short { .. } | Traffic::OnOff { .. } | Traffic::Voip | Traffic::Gaming => todo!(),
+        Traffic::Probe { interval, bytes } => Box::new(Constant::new(interval, bytes, Ecn::NotEct)),
+        Traffic::Poisson { mean, bytes, sizes } => Box::new(Poisson::new(mean, bytes, sizes, random)),
+        Traffic::OnOff { rate, bytes, on, off } => Box::new(OnOff::new(rate, bytes, on, off, random)),
+        Traffic::Voip => Box::new(OnOff::voip(random)),
+        Traffic::Gaming => Box::new(Gaming::new(random)),
+    }
+}
+
+fn tcp(control: Congestion, ecn: bool, bytes: Option<u64>, random: Random) -> Box<dyn Sender> {
+    let ecn = if ecn { Ecn::Ect0 } else { Ecn::NotEct };
+    match control {
+        Congestion::Reno => Box::new(Tcp::new(Reno::new(ecn), bytes)),
+        Congestion::Cubic => Box::new(Tcp::new(Cubic::new(ecn), bytes)),
+        Congestion::Bbr1 => Box::new(Tcp::new(Bbr1::new(random), bytes)),
+        Congestion::Bbr3 => Box::new(Tcp::new(Bbr3::new(random), bytes)),
+        Congestion::Dctcp => Box::new(Tcp::new(Dctcp::new(), bytes)),
+        Congestion::Prague => Box::new(Tcp::new(Prague::new(), bytes)),
     }
 }

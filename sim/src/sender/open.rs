@@ -1,9 +1,19 @@
 //! Senders that listen to nobody.
 
-use weir_aqm::Nanos;
+use weir_aqm::{Nanos, Rate};
 
 use super::{Outbox, Outgoing, Sender};
 use crate::{Ecn, Random};
+
+/// Of UDP, IPv4 and Ethernet.
+pub(super) const UDP_HEADERS: u32 = 42;
+
+/// Time from one frame of `bytes` to the next at `rate`; a rate of zero counts as a bit a second.
+pub(super) const fn interval(rate: Rate, bytes: u32) -> Nanos {
+    let bits = bytes as u64 * 8 * 1_000_000_000;
+    let rate = rate.bits_per_second();
+    Nanos::from_nanos(bits / if rate == 0 { 1 } else { rate })
+}
 
 /// Packets of one size at a fixed interval: a UDP flow, or a probe.
 #[derive(Clone, Debug)]
@@ -12,25 +22,33 @@ pub struct Constant {
     bytes: u32,
     ecn: Ecn,
     next_number: u64,
+    stopped: bool,
 }
 
 impl Constant {
     /// `bytes` each `interval`; an interval of zero counts as a nanosecond.
     pub fn new(interval: Nanos, bytes: u32, ecn: Ecn) -> Self {
-        Self { interval: interval.max(Nanos::from_nanos(1)), bytes, ecn, next_number: 0 }
+        Self { interval: interval.max(Nanos::from_nanos(1)), bytes, ecn, next_number: 0, stopped: false }
     }
 }
 
 impl Sender for Constant {
     fn wake(&mut self, now: Nanos, out: &mut Outbox) {
+        if self.stopped {
+            return;
+        }
         out.send(Outgoing {
             number: self.next_number,
             bytes: self.bytes,
-            payload: self.bytes.saturating_sub(42),
+            payload: self.bytes.saturating_sub(UDP_HEADERS),
             ecn: self.ecn,
         });
         self.next_number = self.next_number.wrapping_add(1);
         out.wake_at(now.saturating_add(self.interval));
+    }
+
+    fn stop(&mut self, _now: Nanos) {
+        self.stopped = true;
     }
 }
 
@@ -51,6 +69,7 @@ pub struct Poisson {
     sizes: Sizes,
     random: Random,
     next_number: u64,
+    stopped: bool,
     // Arrival times are summed up in floating point, so that rounding to nanoseconds does not bias the rate.
     next_at: Option<f64>,
 }
@@ -58,12 +77,15 @@ pub struct Poisson {
 impl Poisson {
     /// One packet of `bytes` each `mean`, on average.
     pub const fn new(mean: Nanos, bytes: u32, sizes: Sizes, random: Random) -> Self {
-        Self { mean, bytes, sizes, random, next_number: 0, next_at: None }
+        Self { mean, bytes, sizes, random, next_number: 0, stopped: false, next_at: None }
     }
 }
 
 impl Sender for Poisson {
     fn wake(&mut self, now: Nanos, out: &mut Outbox) {
+        if self.stopped {
+            return;
+        }
         let bytes = match self.sizes {
             Sizes::Equal => self.bytes,
             Sizes::Exponential => self.random.exponential(f64::from(self.bytes)).round().max(1.0) as u32,
@@ -71,7 +93,7 @@ impl Sender for Poisson {
         out.send(Outgoing {
             number: self.next_number,
             bytes,
-            payload: bytes.saturating_sub(42),
+            payload: bytes.saturating_sub(UDP_HEADERS),
             ecn: Ecn::NotEct,
         });
         self.next_number = self.next_number.wrapping_add(1);
@@ -79,5 +101,9 @@ impl Sender for Poisson {
         let next = at + self.random.exponential(self.mean.as_nanos() as f64);
         self.next_at = Some(next);
         out.wake_at(Nanos::from_nanos(next.round() as u64));
+    }
+
+    fn stop(&mut self, _now: Nanos) {
+        self.stopped = true;
     }
 }
