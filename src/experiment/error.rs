@@ -36,7 +36,7 @@ pub enum ExperimentError {
 
 impl Diagnostic for ExperimentError {
     fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        Some(Box::new("weir::lab::experiment"))
+        Some(Box::new("weir::experiment"))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

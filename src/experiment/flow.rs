@@ -28,7 +28,7 @@ pub struct Origin {
 }
 
 /// One TCP flow.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TcpFlow {
     /// The kernel's name of its congestion control.
     pub congestion: String,
@@ -119,7 +119,7 @@ impl Application {
 }
 
 /// TCP flows that come and go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ShortFlows {
     /// The kernel's name of their congestion control.
     pub congestion: String,

@@ -84,12 +84,17 @@ fn path(experiment: &Experiment) -> Path {
 /// All flows in the order of their results: TCP, UDP, applications, short flows, probes.
 fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
     let mut flows = Vec::new();
-    for (index, tcp) in experiment.tcp.iter().enumerate() {
+    // Flows with an end are one group if they are alike, so that their completion times are one distribution.
+    let mut first = 0;
+    for alike in experiment.tcp.chunk_by(|a, b| a == b && a.bytes.is_some()) {
+        let Some(tcp) = alike.first() else { continue };
         let traffic =
             Traffic::Tcp { congestion: congestion(&tcp.congestion), ecn: tcp.ecn, bytes: tcp.bytes };
         let kind = if tcp.bytes.is_some() { Kind::Sized } else { Kind::Bulk };
-        let name = format!("tcp {index} ({})", tcp.congestion);
-        flows.push((flow(traffic, &tcp.span, &tcp.origin, experiment), Label { name, kind }));
+        let name = format!("tcp {} ({})", numbers(first, alike.len()), tcp.congestion);
+        let flow = flow(traffic, &tcp.span, &tcp.origin, experiment).times(alike.len() as u32);
+        flows.push((flow, Label { name, kind }));
+        first += alike.len();
     }
     for (index, udp) in experiment.udp.iter().enumerate() {
         let label = Label { name: format!("udp {index}"), kind: Kind::Udp };
@@ -103,7 +108,9 @@ fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
         let label = Label { name: format!("{} {index}", scripted.application.name()), kind: Kind::Udp };
         flows.push((flow(traffic, &scripted.span, &scripted.origin, experiment), label));
     }
-    for (index, short) in experiment.short.iter().enumerate() {
+    first = 0;
+    for alike in experiment.short.chunk_by(|a, b| a == b) {
+        let Some(short) = alike.first() else { continue };
         let traffic = Traffic::Short {
             congestion: congestion(&short.congestion),
             ecn: short.ecn,
@@ -115,13 +122,20 @@ fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
                 Sizes::Points(points) => FlowSizes::Empirical(points.clone()),
             },
         };
-        let label = Label { name: format!("short {index} ({})", short.congestion), kind: Kind::Sized };
-        flows.push((flow(traffic, &short.span, &short.origin, experiment), label));
+        let name = format!("short {} ({})", numbers(first, alike.len()), short.congestion);
+        let flow = flow(traffic, &short.span, &short.origin, experiment).times(alike.len() as u32);
+        flows.push((flow, Label { name, kind: Kind::Sized }));
+        first += alike.len();
     }
     for (index, probe) in experiment.probes.iter().enumerate() {
         flows.push((probe_flow(probe), Label { name: format!("probe {index}"), kind: Kind::Probe }));
     }
     flows
+}
+
+/// "3", or "3-6".
+fn numbers(first: usize, count: usize) -> String {
+    if count <= 1 { first.to_string() } else { format!("{first}-{}", first + count - 1) }
 }
 
 fn flow(traffic: Traffic, span: &Span, origin: &Origin, experiment: &Experiment) -> Flow {
