@@ -241,7 +241,7 @@ fn an_interrupt_keeps_what_is_done_and_says_how_much() {
         assert!(std::time::Instant::now() < deadline, "nothing is done after a minute");
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
@@ -285,6 +285,7 @@ fn a_wrong_experiment_contender_or_option_ends_with_status_2_and_says_where() {
     refused(&SMALL.replace("[link]", "family = \"ipv6\"\n[link]"), &[], "family");
     refused(SMALL, &["--only", "sfq"], "`sfq` is no contender");
     refused(SMALL, &["--seeds", "0"], "--seeds");
+    refused(&format!("{SMALL}{SWEEP}"), &["--flent", "e.flent"], "without [[sweep]]");
     let swept = format!("{SMALL}{SWEEP}").replace("\"20mbit\"]", "\"20\"]");
     refused(&swept, &[], "e.toml:17: sweep.values");
 }

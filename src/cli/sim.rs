@@ -72,6 +72,10 @@ pub enum SimError {
         /// The rule, with the names there are.
         rule: String,
     },
+    /// flent plots over time, and a sweep keeps nothing over time.
+    #[error("--flent needs an experiment without [[sweep]]")]
+    #[diagnostic(code(weir::sim::flent), help("--csv has a line for each run of a sweep"))]
+    FlentOfSweep,
     /// The directory of `--out` cannot be used.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -112,9 +116,10 @@ impl SimError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Experiment(_) | Self::Contender { .. } | Self::Journal(JournalError::Other { .. }) => {
-                ExitCode::from(2)
-            }
+            Self::Experiment(_)
+            | Self::Contender { .. }
+            | Self::FlentOfSweep
+            | Self::Journal(JournalError::Other { .. }) => ExitCode::from(2),
             Self::Interrupted(Interrupted::Stopped { .. }) => ExitCode::from(130),
             Self::Journal(_)
             | Self::Interrupted(_)
@@ -156,6 +161,9 @@ pub fn run(args: &SimArgs) -> Result<(), SimError> {
 fn experiment(args: &SimArgs) -> Result<Experiment, SimError> {
     let mut experiment = Experiment::load(&args.file)?;
     experiment.check_for_simulator()?;
+    if args.flent.is_some() && !experiment.sweep.is_empty() {
+        return Err(SimError::FlentOfSweep);
+    }
     if !args.only.is_empty() {
         for name in &args.only {
             contender::check(name).map_err(|rule| SimError::Contender { rule })?;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::result::{DelaySummary, Place, Report, Run};
+use super::measures::DelaySummary;
+use super::result::{Place, Report, Run};
 use super::simulated::bare;
 
 /// The runs as CSV (RFC 4180), with a line of heads. Swept keys have a column each, causes of drops as well; times are in

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::measures::FlowSeries;
 use super::result::{Report, Run};
 
 /// Between two points. flent's own default is 0.2 s.
@@ -14,7 +15,7 @@ const PING: &str = "Ping (ms) ICMP";
 
 /// The run as one data file; `None` where it kept no samples.
 ///
-/// Goodput is in Mbit/s. A ping is the probe's one-way delay and the link's delay back: the way back is not the queue
+/// Uploads are the flows of TCP; of UDP where there is no TCP. Goodput is in Mbit/s. A ping is the probe's one-way delay and the link's delay back: the way back is not the queue
 /// under test.
 #[must_use]
 pub fn flent(report: &Report, run: &Run) -> Option<Value> {
@@ -24,11 +25,9 @@ pub fn flent(report: &Report, run: &Run) -> Option<Value> {
         return None;
     }
     let x_values: Vec<f64> = samples.goodput.iter().map(|point| seconds(point.at_ns)).collect();
-    let uploads: Vec<Vec<f64>> = samples
-        .flows
-        .iter()
-        .map(|flow| flow.points.iter().map(|point| point.bps as f64 / 1e6).collect())
-        .collect();
+    let flows = uploads_of(&samples.flows);
+    let uploads: Vec<Vec<f64>> =
+        flows.iter().map(|flow| flow.points.iter().map(|point| point.bps as f64 / 1e6).collect()).collect();
     let sums: Vec<f64> = (0..steps).map(|at| column(&uploads, at).sum()).collect();
     let count = uploads.len().max(1) as f64;
     let fairness: Vec<Option<f64>> = (0..steps).map(|at| fairness(&uploads, at)).collect();
@@ -49,7 +48,7 @@ pub fn flent(report: &Report, run: &Run) -> Option<Value> {
         .map(|sample| json!({"t": seconds(sample.at_ns), "val": sample.delay_ns as f64 / 1e6 + back_ms}))
         .collect();
     let mut raw = Map::new();
-    for (number, flow) in (1..).zip(&samples.flows) {
+    for (number, flow) in (1..).zip(&flows) {
         let points = flow.points.iter();
         let values = points.map(|point| json!({"t": seconds(point.at_ns), "val": point.bps as f64 / 1e6}));
         raw.insert(format!("TCP upload::{number}"), values.collect());
@@ -73,7 +72,7 @@ pub fn flent(report: &Report, run: &Run) -> Option<Value> {
             "HOSTS": ["receiver"],
             "LOCAL_HOST": "sender",
             "IP_VERSION": 4,
-            "FLENT_VERSION": "2.1.1",
+            "FLENT_VERSION": report.place.name(),
             "TEST_PARAMETERS": {"upload_streams": uploads.len().to_string()},
             "SERIES_META": series,
         },
@@ -81,6 +80,13 @@ pub fn flent(report: &Report, run: &Run) -> Option<Value> {
         "results": results,
         "raw_values": raw,
     }))
+}
+
+/// The flows of TCP; where there are none, all.
+fn uploads_of(flows: &[FlowSeries]) -> Vec<&FlowSeries> {
+    let is_tcp = |flow: &&FlowSeries| flow.flow.starts_with("tcp ") || flow.flow.starts_with("short ");
+    let tcp: Vec<&FlowSeries> = flows.iter().filter(is_tcp).collect();
+    if tcp.is_empty() { flows.iter().collect() } else { tcp }
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -1,6 +1,7 @@
 //! The table's cells, for the terminal and for the page.
 
-use super::result::{DelaySummary, Place, Report, Run};
+use super::measures::DelaySummary;
+use super::result::{Place, Report, Run};
 use super::simulated;
 
 /// Heads and rows; the first columns are text, the others are numbers.

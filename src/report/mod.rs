@@ -6,6 +6,7 @@ mod flent;
 mod grid;
 mod heat;
 mod html;
+mod measures;
 mod plot;
 mod result;
 mod simulated;
@@ -15,10 +16,10 @@ pub use csv::csv;
 pub use error::Error;
 pub use flent::flent;
 pub use html::html;
+pub use measures::{DelaySample, DelaySummary, FlowSeries, GoodputPoint, RingPoint, RingSummary, Samples};
 pub use plot::{Picture, svg};
 pub use result::{
-    DelaySample, DelaySummary, Distribution, FlowResult, FlowSeries, GoodputPoint, LabFacts, Place,
-    ProbeCount, Report, RingPoint, RingSummary, Run, Samples, Setup, Simulated, SimulatedFlow, Skipped,
-    SweptKey,
+    Distribution, FlowResult, LabFacts, Place, ProbeCount, Report, Run, Setup, Simulated, SimulatedFlow,
+    Skipped, SweptKey,
 };
 pub use table::table;

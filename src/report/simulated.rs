@@ -2,7 +2,8 @@
 //! median over them.
 
 use super::grid::{Grid, NOTHING, Row};
-use super::result::{DelaySummary, Report, Run, Simulated, SweptKey};
+use super::measures::DelaySummary;
+use super::result::{Report, Run, Simulated, SweptKey};
 
 /// The runs that differ in nothing but the seed.
 pub(super) struct Group<'a> {
