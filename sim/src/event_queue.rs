@@ -1,4 +1,4 @@
-//! The plainest future there is: what tests compare the agenda with, and run small models on.
+//! The plainest future there is, for the small models of tests: a heap of events that happen once.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
@@ -45,6 +45,12 @@ impl<E> EventQueue<E> {
     }
 }
 
+impl<E> Default for EventQueue<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<E> PartialEq for Entry<E> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
@@ -63,5 +69,28 @@ impl<E> Ord for Entry<E> {
     /// Reversed, since the heap gives its largest first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_order_of_time_and_then_of_scheduling() {
+        let mut events = EventQueue::new();
+        for (at, event) in [(5, 'c'), (1, 'a'), (5, 'd'), (3, 'b')] {
+            events.at(Nanos::from_nanos(at), event);
+        }
+        let order: String = std::iter::from_fn(|| events.pop()).map(|(_, event)| event).collect();
+        assert_eq!(order, "abcd");
+    }
+
+    #[test]
+    fn the_clock_never_steps_back() {
+        let mut events = EventQueue::new();
+        events.at(Nanos::from_nanos(10), 0);
+        events.pop();
+        events.at(Nanos::from_nanos(4), 1);
+        assert_eq!(events.pop(), Some((Nanos::from_nanos(10), 1)));
     }
 }

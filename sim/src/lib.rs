@@ -27,7 +27,7 @@ pub mod trace;
 mod world;
 
 #[cfg(test)]
-pub(crate) use event_queue::EventQueue;
+pub use event_queue::EventQueue;
 
 pub use contender::{Contender, port_config};
 pub use events::{Agenda, Due};
