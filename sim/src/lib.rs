@@ -13,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 mod contender;
+#[cfg(test)]
+mod event_queue;
 mod events;
 mod flow_sizes;
 mod outcome;
@@ -23,6 +25,9 @@ mod scenario;
 pub mod sender;
 pub mod trace;
 mod world;
+
+#[cfg(test)]
+pub use event_queue::EventQueue;
 
 pub use contender::{Contender, port_config};
 pub use events::{Agenda, Due};

@@ -65,6 +65,14 @@ mod tests {
     }
 
     #[test]
+    fn exponential_numbers_are_the_same_to_the_bit_on_every_machine() {
+        let mut random = Random::new(1_234_567);
+        // Logarithms of the first three numbers above, as any correctly rounded `log` gives them.
+        let bits = [0; 3].map(|_: u8| random.exponential(1.0).to_bits());
+        assert_eq!(bits, [4_607_405_774_316_434_563, 4_610_563_484_942_939_130, 4_603_856_260_041_302_354]);
+    }
+
+    #[test]
     fn means_are_what_was_asked_for() {
         let mut random = Random::new(1);
         let n = 200_000;

@@ -6,7 +6,7 @@ use weir_aqm::{Nanos, Rate};
 use weir_sim::{Contender, Ecn, Flow, Outcome, Path, Scenario, Traffic, sender::Sizes};
 
 /// Arrivals of one run.
-const ARRIVALS: u64 = 100_000;
+const ARRIVALS: u64 = 50_000;
 /// A mean frame takes 12 us, the service time of the vectors; long frames, so that rounding to bytes does not show.
 const RATE: Rate = Rate::from_bits_per_second(100_000_000_000);
 const FRAME: u32 = 150_000;
@@ -70,6 +70,19 @@ fn m_m_1_sojourns_and_their_99th_percentile_are_those_of_the_formula() {
 }
 
 #[test]
+fn the_time_that_m_m_1_has_so_many_waiting_is_geometric() {
+    for rho in [0.7_f64, 0.9] {
+        let ring = server(rho, Sizes::Exponential, 1 << 16, 5, ARRIVALS).ring;
+        for (found, share) in [(ring.p50, 0.5_f64), (ring.p99, 0.01)] {
+            // More than n wait, besides the one on the link, for a share rho^(n + 2) of the time.
+            let expected = (share.ln() / rho.ln() - 2.0).ceil().max(0.0);
+            let error = (f64::from(found) - expected).abs();
+            assert!(error <= 1.0 + tolerance(rho) * expected, "load {rho}: {found} for {expected}");
+        }
+    }
+}
+
+#[test]
 fn m_m_1_k_loses_the_share_of_the_formula() {
     let vectors = vectors();
     for row in vectors["mm1k_loss"].as_array().unwrap() {
@@ -80,7 +93,7 @@ fn m_m_1_k_loses_the_share_of_the_formula() {
             continue;
         }
         // One of the K is in service, which is the link here.
-        let arrivals = 3 * ARRIVALS;
+        let arrivals = 2 * ARRIVALS;
         let outcome = server(rho, Sizes::Exponential, room as u32 - 1, 3, arrivals);
         let found = outcome.drops.values().sum::<u64>() as f64 / outcome.offered as f64;
         // Losses come in clusters of about ten: three standard errors of the number of clusters.

@@ -288,3 +288,26 @@ impl Group {
 pub const fn place_of(id: FlowId) -> u32 {
     id.0 & ((1 << PLACE_BITS) - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_gets_the_place_but_not_the_name_of_one_that_is_over() {
+        let (congestion, ecn, mean) = (Congestion::Cubic, false, Nanos::from_millis(1));
+        let traffic = Traffic::Short { congestion, ecn, mean, sizes: FlowSizes::Fixed(1) };
+        let (mut flows, mut agenda) = (Flows::new(Random::new(1)), Agenda::new());
+        flows.add(&Flow::new(traffic), 0, Nanos::from_secs(1), &mut agenda);
+        flows.arrive(Nanos::ZERO, 0, &mut agenda);
+        flows.arrive(Nanos::ZERO, 0, &mut agenda);
+        let (first, group) = flows.at(0).unwrap();
+        let former = first.id;
+        group.finish(Nanos::ZERO, first, true, &mut agenda);
+        flows.arrive(Nanos::ZERO, 0, &mut agenda);
+        let (now, _) = flows.of(former).unwrap();
+        assert_eq!((place_of(now.id), now.over), (0, false));
+        assert_ne!(now.id, former);
+        assert!(flows.at(1).is_some() && flows.at(2).is_none());
+    }
+}

@@ -54,9 +54,8 @@ impl<T> Line<T> {
         Self { due, under_way: VecDeque::new() }
     }
 
-    /// It arrives at `at`, and not before what left earlier.
+    /// It arrives at `at`, and not before what left earlier: an event that is set in the past happens now.
     pub fn push<E: Copy>(&mut self, agenda: &mut Agenda<E>, at: Nanos, item: T) {
-        let at = self.under_way.back().map_or(at, |(last, _)| at.max(*last));
         if self.under_way.is_empty() {
             agenda.set(self.due, at);
         }

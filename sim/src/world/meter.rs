@@ -100,6 +100,16 @@ mod tests {
     }
 
     #[test]
+    fn a_length_stands_to_the_end_of_the_window_though_the_run_ends_before() {
+        let mut occupancy = Occupancy::new((ms(0), ms(100)));
+        for (at, length) in [(0, 4), (10, 0)] {
+            occupancy.change(ms(at), length);
+        }
+        let ring = occupancy.outcome(ms(20), 100);
+        assert_eq!((ring.mean, ring.p50, ring.p99), (0.4, 0, 4));
+    }
+
+    #[test]
     fn lengths_are_weighted_by_the_time_they_stand() {
         let mut occupancy = Occupancy::new((ms(100), ms(200)));
         for (at, length) in [(0, 90), (100, 1), (150, 3), (199, 8), (300, 50)] {

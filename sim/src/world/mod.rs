@@ -5,27 +5,29 @@ mod flows;
 mod line;
 mod meter;
 mod receiver;
+mod series;
 mod slow;
 #[cfg(test)]
 mod tests;
+mod way_back;
 
-use weir_aqm::{Bytes, Nanos};
+use weir_aqm::Nanos;
 
 use crate::{
-    FlowId, Outcome, Packet, Random, Reverse, Scenario, SeriesPoint,
+    FlowId, LinkChange, LinkEvent, Outcome, Packet, Random, Scenario,
     events::{Agenda, Due},
+    queue::Tally,
     sender::{Ack, Outbox},
 };
 
 use cpu::Cpu;
 use flows::{Flows, place_of};
-use line::{Line, Serialiser};
+use line::Line;
 use meter::{Occupancy, Window};
 use receiver::DELAY_MAX;
+use series::Sampler;
 use slow::{SlowLink, Station};
-
-/// Bytes of an acknowledgement's frame: Ethernet, IPv4, TCP with timestamps. The way back has no overhead besides.
-const ACK_FRAME: u64 = 66;
+use way_back::{Distance, WayBack};
 
 /// What can be due. Numbers are places in the tables of flows, CPUs, delay lines and groups.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
         if !world.link.is_paused() {
             break;
         }
-        world.change(world.agenda.now(), crate::LinkChange::Resume);
+        world.change(world.agenda.now(), LinkChange::Resume);
     }
     world.outcome()
 }
@@ -83,50 +85,12 @@ struct World<'a> {
     arrivals: Line<Packet>,
     way_back: WayBack,
     /// The next of the scenario's events, latest first.
-    changes: Vec<crate::LinkEvent>,
+    changes: Vec<LinkEvent>,
     change: Due,
     sampler: Option<Sampler>,
     offered: u64,
     /// Frames and acknowledgements that came to a station, and timers.
     steps: u64,
-}
-
-/// What lies between the path and all flows with the same [`crate::Flow::extra_delay`].
-struct Distance {
-    extra: Nanos,
-    frames: Line<Packet>,
-    acks: Line<(FlowId, Ack)>,
-}
-
-/// The way of acknowledgements.
-struct WayBack {
-    rate: Option<Serialiser>,
-    loss_ppm: u32,
-    delay: Nanos,
-    random: Random,
-}
-
-impl WayBack {
-    fn new(reverse: Reverse, delay: Nanos, random: Random) -> Self {
-        Self { rate: reverse.rate.map(Serialiser::new), loss_ppm: reverse.loss_ppm, delay, random }
-    }
-
-    /// When an acknowledgement that is sent now is through, if it is not lost.
-    fn send(&mut self, now: Nanos) -> Option<Nanos> {
-        let left = match &mut self.rate {
-            None => now,
-            Some(link) => link.send(now, Bytes::new(ACK_FRAME)),
-        };
-        (!self.random.happens(self.loss_ppm)).then(|| left.saturating_add(self.delay))
-    }
-}
-
-struct Sampler {
-    due: Due,
-    step: Nanos,
-    of_probes: bool,
-    longest: Option<Nanos>,
-    points: Vec<SeriesPoint>,
 }
 
 impl<'a> World<'a> {
@@ -140,7 +104,7 @@ impl<'a> World<'a> {
         let rings = if path.ring.per_cpu { path.cpus.max(1) } else { 1 };
         let station = Station {
             queue: scenario.contender.queue(path.ring, rings, random.split()),
-            tally: crate::queue::Tally::default(),
+            tally: Tally::default(),
             occupancy: Occupancy::new(window),
         };
         let link = SlowLink::new(path, agenda.register(Event::Link), window, random.split());
@@ -151,11 +115,7 @@ impl<'a> World<'a> {
         if let Some(first) = changes.last() {
             agenda.set(change, first.at);
         }
-        let sampler = scenario.sample.map(|step| {
-            let (due, step) = (agenda.register(Event::Sample), step.max(Nanos::from_nanos(1)));
-            agenda.set(due, step);
-            Sampler { due, step, of_probes: false, longest: None, points: Vec::new() }
-        });
+        let sampler = scenario.sample.map(|step| Sampler::new(step, &scenario.flows, &mut agenda));
         let arrivals = Line::new(agenda.register(Event::Deliver));
         let way_back = WayBack::new(path.reverse, path.delay, random.split());
         let mut world = Self {
@@ -180,9 +140,6 @@ impl<'a> World<'a> {
         for flow in &scenario.flows {
             let line = world.distance(flow.extra_delay);
             world.flows.add(flow, line, *duration, &mut world.agenda);
-        }
-        if let Some(sampler) = &mut world.sampler {
-            sampler.of_probes = world.flows.groups.iter().any(|group| group.is_probe);
         }
         world
     }
@@ -288,7 +245,7 @@ impl<'a> World<'a> {
 
     fn stop(&mut self, now: Nanos, place: u32) {
         let Some((flow, group)) = self.flows.at(place) else { return };
-        if flow.over {
+        if flow.over || now >= self.scenario.duration {
             return;
         }
         flow.sender.stop(now);
@@ -334,10 +291,8 @@ impl<'a> World<'a> {
         if packet.sent >= from && packet.sent < to {
             group.delay.record(delay);
         }
-        if let Some(sampler) = &mut self.sampler
-            && (group.is_probe || !sampler.of_probes)
-        {
-            sampler.longest = sampler.longest.max(Some(delay));
+        if let Some(sampler) = &mut self.sampler {
+            sampler.arrived(delay, group.is_probe);
         }
         if packet.flow != flow.id {
             // Of a connection that is over: sent again without need.
@@ -375,22 +330,17 @@ impl<'a> World<'a> {
         }
     }
 
-    fn change(&mut self, now: Nanos, change: crate::LinkChange) {
+    fn change(&mut self, now: Nanos, change: LinkChange) {
         self.link.change(now, change, &mut self.agenda, &mut self.station, &mut self.arrivals);
     }
 
     fn sample(&mut self, now: Nanos) {
-        let Some(sampler) = &mut self.sampler else { return };
-        let groups = self.flows.groups.iter_mut();
-        sampler.points.push(SeriesPoint {
-            at: now,
-            occupancy: self.station.occupancy.current(),
-            delay: sampler.longest.take(),
-            payload: groups.map(|group| std::mem::take(&mut group.payload_since)).collect(),
-        });
-        let next = now.saturating_add(sampler.step);
-        if next <= self.scenario.duration {
-            self.agenda.set(sampler.due, next);
+        if let Some(sampler) = &mut self.sampler {
+            let payload = self.flows.groups.iter_mut().map(|group| std::mem::take(&mut group.payload_since));
+            sampler.sample(now, self.station.occupancy.current(), payload.collect());
+            if now.saturating_add(sampler.step) <= self.scenario.duration {
+                self.agenda.set(sampler.due, now.saturating_add(sampler.step));
+            }
         }
     }
 
@@ -406,7 +356,7 @@ impl<'a> World<'a> {
             events: self.steps,
             ring: self.station.occupancy.outcome(self.agenda.now(), slots),
             flows: self.flows.groups.into_iter().map(flows::Group::outcome).collect(),
-            series: self.sampler.map(|sampler| sampler.points).unwrap_or_default(),
+            series: self.sampler.map(Sampler::into_points).unwrap_or_default(),
         }
     }
 }
