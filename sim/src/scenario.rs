@@ -177,7 +177,7 @@ pub enum Traffic {
     },
     /// One direction of a call: G.711, 160 bytes of speech each 20 ms, 214-byte frames, talk spurts and silences.
     Voip,
-    /// A game server's updates: small frames of varying size at 30 to 60 a second.
+    /// A game server's updates to one player: small frames of varying size, about 17 a second.
     Gaming,
 }
 

@@ -149,3 +149,29 @@ pub(super) fn seconds(time: Nanos) -> f64 {
 pub(super) fn nanos(seconds: f64) -> Nanos {
     Nanos::from_nanos((seconds * 1e9).round() as u64)
 }
+
+#[cfg(test)]
+impl AckSample {
+    /// Of one packet, with nothing else to tell.
+    fn of(rtt: Nanos) -> Self {
+        Self {
+            now: rtt,
+            rtt,
+            smoothed_rtt: rtt,
+            delivered: 1.0,
+            received: 1.0,
+            marked: 0.0,
+            lost: 0.0,
+            prior_in_flight: 10.0,
+            in_flight: 9.0,
+            round_start: false,
+            recovering: false,
+            window_limited: true,
+            total_delivered: 1,
+            prior_delivered: 0,
+            rate: 0.0,
+            sent_in_flight: 10.0,
+            lost_since: 0.0,
+        }
+    }
+}

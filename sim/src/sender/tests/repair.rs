@@ -1,5 +1,6 @@
 //! Losses found, repaired, and answered once.
 
+use proptest::prelude::*;
 use weir_aqm::Nanos;
 
 use super::{
@@ -205,5 +206,32 @@ fn prague_and_bbr_space_their_packets_by_rate() {
         assert!(late.len() > 1_000, "{congestion:?}: {}", late.len());
         let most = late.chunk_by(|a, b| a.1 == b.1).map(<[_]>::len).max();
         assert!(most <= Some(2), "{congestion:?}: {most:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_the_path_does_a_finite_flow_delivers_all_and_is_finished(
+        control in 0_usize..6,
+        bytes in 0_u64..150_000,
+        (loss, ack_loss, ack_every) in (0.0_f64..0.3, 0.0_f64..0.3, 1_u64..5),
+        (mbit, buffer, rtt) in (1_u64..100, 2_u64..200, 1_u64..200),
+        (paused_at, pause) in (0_u64..1_000, 0_u64..3_000),
+    ) {
+        let path = MiniPath {
+            loss: Chance::Random(loss),
+            ack_loss,
+            ack_every,
+            pause: Some((Nanos::from_millis(paused_at), Nanos::from_millis(paused_at + pause))),
+            mark: Chance::Queue(10),
+            ..MiniPath::new(mbit, Nanos::from_millis(rtt), buffer)
+        };
+        let outcome = run(&path, finite(ALL[control], bytes).as_mut(), 3_600_000);
+        prop_assert!(outcome.finished.is_some(), "{:?}", outcome.log.len());
+        prop_assert!(outcome.payload >= bytes);
+        let again = run(&path, finite(ALL[control], bytes).as_mut(), 3_600_000);
+        prop_assert_eq!(outcome.log, again.log);
     }
 }
