@@ -123,7 +123,7 @@ pub enum Traffic {
     Tcp {
         /// Its congestion control.
         congestion: Congestion,
-        /// Whether it offers ECN. Prague sends ECT(1) and DCTCP ECT(0) whatever this says.
+        /// Whether it offers ECN. Prague sends ECT(1), DCTCP ECT(0) and BBR neither, whatever this says.
         ecn: bool,
         /// Payload bytes to send; `None` is endless.
         bytes: Option<u64>,

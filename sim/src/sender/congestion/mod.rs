@@ -23,7 +23,7 @@ pub(super) use {bbr1::Bbr1, bbr3::Bbr3, cubic::Cubic, dctcp::Dctcp, prague::Prag
 const INITIAL_WINDOW: f64 = 10.0;
 /// RFC 5681 section 3.1, equation 4.
 const LEAST_WINDOW: f64 = 2.0;
-/// Payload and frame of a full packet: 1,500 bytes of IP with TCP's timestamps.
+/// A full packet: 1,500 bytes of IP and Ethernet's header.
 const FRAME_BYTES: f64 = 1514.0;
 
 /// A congestion control: told what was acknowledged and lost, it says how much may be under way and how fast it leaves.
@@ -90,7 +90,7 @@ pub(super) struct Pacing {
     pub quantum: f64,
 }
 
-/// What one acknowledgement told, with the rate sample of draft-ietf-ccwg-bbr section 4.1.
+/// What one acknowledgement told, with a delivery rate sample as in draft-ietf-ccwg-bbr.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckSample {
     /// When it arrived.

@@ -32,7 +32,7 @@ pub struct Flight {
     lost: u64,
 }
 
-/// One transmission, with what the path had done when it began (draft-ietf-ccwg-bbr section 4.1.2.1).
+/// One transmission, with what the path had done when it began (draft-ietf-ccwg-bbr, delivery rate samples).
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Nanos,
@@ -170,7 +170,7 @@ impl Flight {
         arrived
     }
 
-    /// The rate is that of the slower of sending and acknowledging (draft-ietf-ccwg-bbr section 4.1.2.3).
+    /// The rate is that of the slower of sending and acknowledging (draft-ietf-ccwg-bbr, delivery rate samples).
     fn sample(&mut self, now: Nanos, sent: &Sent) -> Newest {
         let sending = sent.at.saturating_sub(sent.first_sent);
         let acknowledging = now.saturating_sub(sent.delivered_at);
