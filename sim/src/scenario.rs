@@ -126,7 +126,7 @@ pub enum Traffic {
     Tcp {
         /// Its congestion control.
         congestion: Congestion,
-        /// Whether it offers ECN. Prague sends ECT(1) and DCTCP ECT(0) whatever this says.
+        /// Whether it offers ECN. Prague sends ECT(1), DCTCP ECT(0) and BBR neither, whatever this says.
         ecn: bool,
         /// Payload bytes to send; `None` is endless.
         bytes: Option<u64>,
@@ -180,7 +180,7 @@ pub enum Traffic {
     },
     /// One direction of a call: G.711, 160 bytes of speech each 20 ms, 214-byte frames, talk spurts and silences.
     Voip,
-    /// A game server's updates: small frames of varying size at 30 to 60 a second.
+    /// A game server's updates to one player: small frames of varying size, about 17 a second.
     Gaming,
 }
 

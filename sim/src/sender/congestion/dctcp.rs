@@ -6,7 +6,7 @@ use super::{
 use crate::Ecn;
 
 /// RFC 8257: a reduction in proportion to the share of marked packets, at the first mark of each window of data. The
-/// window grows as Reno's, in marked rounds too.
+/// window grows as Reno's (section 3.4), in marked rounds too.
 #[derive(Clone, Debug)]
 pub struct Dctcp {
     window: f64,

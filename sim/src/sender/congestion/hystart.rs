@@ -76,3 +76,56 @@ impl HyStart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a round of ten acknowledgements of two packets with this round-trip time says in the end.
+    fn round(start: &mut HyStart, rtt_ms: u64) -> Verdict {
+        let mut verdict = Verdict::Leave;
+        for i in 0..10 {
+            let ack = AckSample {
+                round_start: i == 0,
+                delivered: 2.0,
+                ..AckSample::of(Nanos::from_millis(rtt_ms))
+            };
+            verdict = start.on_ack(&ack);
+            if verdict == Verdict::Leave {
+                break;
+            }
+        }
+        verdict
+    }
+
+    #[test]
+    fn rfc_9406_an_eighth_more_delay_slows_growth_to_a_quarter_and_five_rounds_later_ends_it() {
+        let mut start = HyStart::default();
+        assert_eq!(round(&mut start, 80), Verdict::Grow(2.0));
+        assert_eq!(round(&mut start, 89), Verdict::Grow(2.0));
+        assert_eq!(round(&mut start, 101), Verdict::Grow(0.5));
+        for _ in 0..4 {
+            assert_eq!(round(&mut start, 105), Verdict::Grow(0.5));
+        }
+        assert_eq!(round(&mut start, 105), Verdict::Leave);
+    }
+
+    #[test]
+    fn rfc_9406_delay_that_falls_again_was_noise_and_growth_goes_on() {
+        let mut start = HyStart::default();
+        round(&mut start, 80);
+        assert_eq!(round(&mut start, 95), Verdict::Grow(0.5));
+        assert_eq!(round(&mut start, 85), Verdict::Grow(2.0));
+    }
+
+    #[test]
+    fn rfc_9406_the_rise_is_4_ms_at_least_and_16_ms_at_most() {
+        for (before, same, risen) in [(8, 11, 12), (400, 415, 416)] {
+            let (mut slow, mut fast) = (HyStart::default(), HyStart::default());
+            round(&mut slow, before);
+            round(&mut fast, before);
+            assert_eq!(round(&mut slow, same), Verdict::Grow(2.0));
+            assert_eq!(round(&mut fast, risen), Verdict::Grow(0.5));
+        }
+    }
+}

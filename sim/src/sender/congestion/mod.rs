@@ -23,7 +23,7 @@ pub(super) use {bbr1::Bbr1, bbr3::Bbr3, cubic::Cubic, dctcp::Dctcp, prague::Prag
 const INITIAL_WINDOW: f64 = 10.0;
 /// RFC 5681 section 3.1, equation 4.
 const LEAST_WINDOW: f64 = 2.0;
-/// Payload and frame of a full packet: 1,500 bytes of IP with TCP's timestamps.
+/// A full packet: 1,500 bytes of IP and Ethernet's header.
 const FRAME_BYTES: f64 = 1514.0;
 
 /// A congestion control: told what was acknowledged and lost, it says how much may be under way and how fast it leaves.
@@ -90,7 +90,7 @@ pub(super) struct Pacing {
     pub quantum: f64,
 }
 
-/// What one acknowledgement told, with the rate sample of draft-ietf-ccwg-bbr section 4.1.
+/// What one acknowledgement told, with a delivery rate sample as in draft-ietf-ccwg-bbr.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckSample {
     /// When it arrived.
@@ -148,4 +148,30 @@ pub(super) fn seconds(time: Nanos) -> f64 {
 /// To the nearest nanosecond; negative times are zero.
 pub(super) fn nanos(seconds: f64) -> Nanos {
     Nanos::from_nanos((seconds * 1e9).round() as u64)
+}
+
+#[cfg(test)]
+impl AckSample {
+    /// Of one packet, with nothing else to tell.
+    fn of(rtt: Nanos) -> Self {
+        Self {
+            now: rtt,
+            rtt,
+            smoothed_rtt: rtt,
+            delivered: 1.0,
+            received: 1.0,
+            marked: 0.0,
+            lost: 0.0,
+            prior_in_flight: 10.0,
+            in_flight: 9.0,
+            round_start: false,
+            recovering: false,
+            window_limited: true,
+            total_delivered: 1,
+            prior_delivered: 0,
+            rate: 0.0,
+            sent_in_flight: 10.0,
+            lost_since: 0.0,
+        }
+    }
 }

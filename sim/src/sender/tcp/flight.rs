@@ -32,7 +32,7 @@ pub struct Flight {
     lost: u64,
 }
 
-/// One transmission, with what the path had done when it began (draft-ietf-ccwg-bbr section 4.1.2.1).
+/// One transmission, with what the path had done when it began (draft-ietf-ccwg-bbr, delivery rate samples).
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Nanos,
@@ -170,7 +170,7 @@ impl Flight {
         arrived
     }
 
-    /// The rate is that of the slower of sending and acknowledging (draft-ietf-ccwg-bbr section 4.1.2.3).
+    /// The rate is that of the slower of sending and acknowledging (draft-ietf-ccwg-bbr, delivery rate samples).
     fn sample(&mut self, now: Nanos, sent: &Sent) -> Newest {
         let sending = sent.at.saturating_sub(sent.first_sent);
         let acknowledging = now.saturating_sub(sent.delivered_at);
@@ -289,5 +289,61 @@ impl Sent {
             self.state = State::Waiting;
             1
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(ranges: [Option<(u64, u64)>; Ack::RANGES]) -> Ack {
+        Ack { received: ranges, packets: 0, marked: 0, sent: Nanos::ZERO }
+    }
+
+    fn flight(packets: u64) -> Flight {
+        let mut flight = Flight::default();
+        for _ in 0..packets {
+            flight.send(Nanos::ZERO, 1);
+        }
+        flight
+    }
+
+    #[test]
+    fn a_packet_is_lost_when_the_third_after_it_arrives_or_when_it_is_late() {
+        let mut flight = flight(5);
+        flight.acknowledge(Nanos::from_millis(10), &ack([Some((2, 2)), None, None, None]));
+        let deadline = Nanos::from_millis(12);
+        let losses = flight.find_losses(Nanos::from_millis(10), deadline, |_| {});
+        assert_eq!((losses.packets, losses.next_at), (0, Some(deadline)));
+        flight.acknowledge(Nanos::from_millis(11), &ack([Some((2, 3)), None, None, None]));
+        assert_eq!(flight.find_losses(Nanos::from_millis(11), deadline, |_| {}).packets, 1);
+        assert_eq!(flight.find_losses(deadline, deadline, |_| {}).packets, 1);
+        assert_eq!((flight.in_flight(), flight.waiting()), (1, 2));
+    }
+
+    #[test]
+    fn a_packet_that_arrives_after_all_is_not_sent_again() {
+        let mut flight = flight(5);
+        flight.acknowledge(Nanos::ZERO, &ack([Some((3, 4)), None, None, None]));
+        assert_eq!(flight.find_losses(Nanos::ZERO, Nanos::MAX, |_| {}).packets, 2);
+        assert_eq!(flight.acknowledge(Nanos::ZERO, &ack([Some((0, 4)), None, None, None])).packets, 3);
+        assert_eq!((flight.waiting(), flight.take_lost()), (0, None));
+    }
+
+    #[test]
+    fn what_is_settled_is_forgotten_however_long_a_flow_lasts() {
+        let mut flight = flight(10);
+        for newest in 0..100_000 {
+            let now = Nanos::from_nanos(newest);
+            // The last of each hundred is lost.
+            if newest % 100 != 99 {
+                flight.acknowledge(now, &ack([Some((newest / 100 * 100, newest)), None, None, None]));
+            }
+            flight.find_losses(now, Nanos::MAX, |_| {});
+            flight.take_lost();
+            flight.send(now, 1);
+            assert!(flight.sent.len() < 20, "{}", flight.sent.len());
+        }
+        assert_eq!(flight.lost, 999);
     }
 }

@@ -21,7 +21,7 @@ impl Gliding {
         Self { target, flight: flight.max(1.0), delivered: 0.0, sent: 0.0, limit: 0.0 }
     }
 
-    /// Section 3.1 with the slow-start reduction bound. The first acknowledgement frees one packet at least: the fast
+    /// Section 3 with the slow-start reduction bound. The first acknowledgement frees one packet at least: the fast
     /// retransmission.
     pub fn on_ack(&mut self, delivered: f64, in_flight: f64) {
         let first = self.sent == 0.0;
@@ -50,24 +50,36 @@ impl Gliding {
 mod tests {
     use super::*;
 
-    #[test]
-    fn rfc_6937_figure_2_one_loss_of_twenty_packets_sends_one_for_every_two_delivered() {
-        // RecoverFS 20, ssthresh 10, one packet lost, nineteen arrive; three of them before recovery begins.
-        let mut gliding = Gliding::new(10.0, 20.0);
-        let mut in_flight = 16.0;
-        let mut sent = 0;
-        for ack in 0..16 {
+    /// Packets sent for each of `acks` arrivals, with `in_flight` packets under way after the first.
+    fn sent(gliding: &mut Gliding, mut in_flight: f64, acks: u32) -> Vec<u32> {
+        let mut sent = Vec::new();
+        for ack in 0..acks {
             if ack > 0 {
                 in_flight -= 1.0;
             }
             gliding.on_ack(1.0, in_flight);
-            while in_flight + 1.0 <= gliding.limit().floor() {
+            let mut now = 0;
+            while in_flight + 1.0 <= gliding.limit() {
                 in_flight += 1.0;
-                sent += 1;
+                now += 1;
                 gliding.on_sent();
             }
+            sent.push(now);
         }
-        assert_eq!(in_flight, 10.0);
-        assert!((8..=10).contains(&sent), "{sent}");
+        sent
+    }
+
+    #[test]
+    fn rfc_6937_figure_1_after_one_loss_of_twenty_packets_every_other_arrival_sends_one() {
+        // Two new packets for the first two arrivals; the third finds the loss: 20 + 2 - 3 - 1 under way.
+        let sent = sent(&mut Gliding::new(10.0, 20.0), 18.0, 16);
+        assert_eq!(sent, [1, 0].repeat(8));
+    }
+
+    #[test]
+    fn rfc_6937_after_many_losses_slow_start_refills_the_window() {
+        // Fifteen of twenty lost: below the target, two for each arrival, until ten are under way.
+        let sent = sent(&mut Gliding::new(10.0, 20.0), 4.0, 10);
+        assert_eq!(sent, [2, 2, 2, 2, 2, 1, 1, 1, 1, 1]);
     }
 }

@@ -47,7 +47,7 @@ impl RoundTrip {
         self.estimate.map_or(Nanos::ZERO, |estimate| estimate.smoothed)
     }
 
-    /// RFC 8985 section 6.2, step 4: how long after it was sent a packet is lost if a later one has arrived.
+    /// RFC 8985 section 6.2, step 5: how long after it was sent a packet is lost if a later one has arrived.
     pub fn reordering_deadline(&self) -> Nanos {
         self.estimate.map_or(INITIAL_TIMEOUT, |Estimate { latest, least, .. }| {
             latest.saturating_add(Nanos::from_nanos(least.as_nanos() / 4))

@@ -83,6 +83,18 @@ fn a_buffer_of_a_quarter_of_the_path_loses_less_of_bbr_3_than_of_bbr_1() {
 }
 
 #[test]
+fn bbr_3_learns_how_much_a_shallow_buffer_holds() {
+    // The path holds 67 with the packet in service, the buffer 21; losses cross two per cent at 90.
+    let mut sender = three();
+    run(&path(Chance::Never, 20), &mut sender);
+    let long_term = sender.control().long_term();
+    assert!((67.0..=91.0).contains(&long_term), "{long_term}");
+    let mut sender = three();
+    run(&path(Chance::Never, 1000), &mut sender);
+    assert!(sender.control().long_term().is_infinite(), "{}", sender.control().long_term());
+}
+
+#[test]
 fn bbr_probes_the_round_trip_time_with_four_packets_each_ten_seconds_or_half_the_path_each_five() {
     // The first probe begins ten (five) seconds after the last lower sample, which came in startup or drain.
     let dip = |sender: &mut dyn super::super::Sender, from: u64| {

@@ -4,6 +4,7 @@ mod bbr;
 mod open;
 mod path;
 mod repair;
+mod sharing;
 mod windows;
 
 /// Whether `found` is within `tolerance` of `expected`.

@@ -97,40 +97,65 @@ impl MiniPath {
 
     /// Runs `sender` for `duration`, of which the time before `warm` is not measured, or until it is finished.
     pub fn run(&self, sender: &mut dyn Sender, warm: Nanos, duration: Nanos) -> Outcome {
-        let mut run = Run {
+        let mut flows = [Flow::new(sender, Nanos::ZERO, self.rtt)];
+        self.run_all(&mut flows, warm, duration);
+        let [flow] = flows;
+        flow.outcome
+    }
+
+    /// Runs several, each from its own start with its own round-trip time, until the first is finished.
+    pub fn run_all(&self, flows: &mut [Flow<'_>], warm: Nanos, duration: Nanos) {
+        let mut link = Link {
             path: self,
             events: EventQueue::new(),
-            outcome: Outcome { measured: duration.saturating_sub(warm), ..Outcome::default() },
             random: Random::new(1),
             busy_until: Nanos::ZERO,
-            asked: Some(Nanos::ZERO),
-            receiver: Receiver::default(),
             warm,
         };
-        run.events.at(Nanos::ZERO, Event::Wake(Nanos::ZERO));
+        for (index, flow) in flows.iter_mut().enumerate() {
+            flow.outcome.measured = duration.saturating_sub(warm);
+            let start = flow.asked.unwrap();
+            link.events.at(start, (index, Event::Wake(start)));
+        }
         let mut out = Outbox::default();
-        while let Some((now, event)) = run.events.pop() {
+        while let Some((now, (index, event))) = link.events.pop() {
             if now > duration {
                 break;
             }
-            run.handle(now, event, sender, &mut out);
-            if sender.is_finished() {
-                run.outcome.finished = Some(now);
+            let flow = &mut flows[index];
+            link.handle(now, index, event, flow, &mut out);
+            if flow.sender.is_finished() {
+                flow.outcome.finished = Some(now);
                 break;
             }
         }
-        run.outcome
     }
 }
 
-struct Run<'a> {
-    path: &'a MiniPath,
-    events: EventQueue<Event>,
-    outcome: Outcome,
-    random: Random,
-    busy_until: Nanos,
+/// A sender, its receiver, and what was seen of them.
+pub struct Flow<'a> {
+    sender: &'a mut dyn Sender,
+    rtt: Nanos,
     asked: Option<Nanos>,
     receiver: Receiver,
+    pub outcome: Outcome,
+}
+
+impl<'a> Flow<'a> {
+    pub fn new(sender: &'a mut dyn Sender, start: Nanos, rtt: Nanos) -> Self {
+        Self { sender, rtt, asked: Some(start), receiver: Receiver::default(), outcome: Outcome::default() }
+    }
+
+    fn half(&self) -> Nanos {
+        Nanos::from_nanos(self.rtt.as_nanos() / 2)
+    }
+}
+
+struct Link<'a> {
+    path: &'a MiniPath,
+    events: EventQueue<(usize, Event)>,
+    random: Random,
+    busy_until: Nanos,
     warm: Nanos,
 }
 
@@ -143,26 +168,26 @@ struct Receiver {
     oldest: Option<Nanos>,
 }
 
-impl Run<'_> {
-    fn handle(&mut self, now: Nanos, event: Event, sender: &mut dyn Sender, out: &mut Outbox) {
+impl Link<'_> {
+    fn handle(&mut self, now: Nanos, index: usize, event: Event, flow: &mut Flow<'_>, out: &mut Outbox) {
         match event {
-            Event::Wake(at) if self.asked == Some(at) => {
-                self.asked = None;
-                sender.wake(now, out);
+            Event::Wake(at) if flow.asked == Some(at) => {
+                flow.asked = None;
+                flow.sender.wake(now, out);
             }
             Event::Wake(_) => {}
-            Event::Arrive { packet, sent } => self.arrive(now, packet, sent),
-            Event::DelayedAck(packets) if packets == self.receiver.packets => self.acknowledge(),
+            Event::Arrive { packet, sent } => self.arrive(now, index, packet, sent, flow),
+            Event::DelayedAck(packets) if packets == flow.receiver.packets => self.acknowledge(index, flow),
             Event::DelayedAck(_) => {}
-            Event::Ack(ack) => sender.on_ack(now, &ack, out),
+            Event::Ack(ack) => flow.sender.on_ack(now, &ack, out),
         }
         let (packets, wake_at) = out.take();
         for packet in packets {
-            self.send(now, packet);
+            self.send(now, index, packet, flow);
         }
         if let Some(at) = wake_at {
-            self.asked = Some(at);
-            self.events.at(at, Event::Wake(at));
+            flow.asked = Some(at);
+            self.events.at(at, (index, Event::Wake(at)));
         }
     }
 
@@ -176,11 +201,11 @@ impl Run<'_> {
         }
     }
 
-    fn send(&mut self, now: Nanos, mut packet: Outgoing) {
+    fn send(&mut self, now: Nanos, index: usize, mut packet: Outgoing, flow: &mut Flow<'_>) {
         let measured = u64::from(now >= self.warm);
-        self.outcome.sent += measured;
-        if self.outcome.log.len() < 10_000 {
-            self.outcome.log.push((packet.number, now));
+        flow.outcome.sent += measured;
+        if flow.outcome.log.len() < 10_000 {
+            flow.outcome.log.push((packet.number, now));
         }
         let service = u64::from(packet.bytes) * 8_000 / self.path.mbit_per_second;
         let mut start = self.busy_until.max(now);
@@ -191,27 +216,27 @@ impl Run<'_> {
         }
         let waiting = start.saturating_sub(now).as_nanos() / service.max(1);
         if measured == 1 {
-            self.outcome.most_waiting = self.outcome.most_waiting.max(waiting);
+            flow.outcome.most_waiting = flow.outcome.most_waiting.max(waiting);
         }
         let lost = Self::happens(&mut self.random, &self.path.loss, packet.number, waiting);
         if waiting > self.path.buffer || lost {
-            self.outcome.dropped += measured;
+            flow.outcome.dropped += measured;
             return;
         }
         if packet.ecn.is_capable() && Self::happens(&mut self.random, &self.path.mark, packet.number, waiting)
         {
             packet.ecn = Ecn::Ce;
-            self.outcome.marked += measured;
+            flow.outcome.marked += measured;
         }
         self.busy_until = start.saturating_add(Nanos::from_nanos(service));
-        let half = Nanos::from_nanos(self.path.rtt.as_nanos() / 2);
-        self.events.at(self.busy_until.saturating_add(half), Event::Arrive { packet, sent: now });
+        let arrives = self.busy_until.saturating_add(flow.half());
+        self.events.at(arrives, (index, Event::Arrive { packet, sent: now }));
     }
 
-    fn arrive(&mut self, now: Nanos, packet: Outgoing, sent: Nanos) {
-        self.outcome.received += u64::from(now >= self.warm);
-        self.outcome.payload += u64::from(packet.payload);
-        let receiver = &mut self.receiver;
+    fn arrive(&mut self, now: Nanos, index: usize, packet: Outgoing, sent: Nanos, flow: &mut Flow<'_>) {
+        flow.outcome.received += u64::from(now >= self.warm);
+        flow.outcome.payload += u64::from(packet.payload);
+        let receiver = &mut flow.receiver;
         receiver.packets += 1;
         receiver.marked += u64::from(packet.ecn == Ecn::Ce);
         receiver.pending += 1;
@@ -226,15 +251,15 @@ impl Run<'_> {
             }
         }
         if gap || packet.ecn == Ecn::Ce || receiver.pending >= self.path.ack_every {
-            self.acknowledge();
+            self.acknowledge(index, flow);
         } else {
             let at = now.saturating_add(Nanos::from_millis(40));
-            self.events.at(at, Event::DelayedAck(receiver.packets));
+            self.events.at(at, (index, Event::DelayedAck(receiver.packets)));
         }
     }
 
-    fn acknowledge(&mut self) {
-        let receiver = &mut self.receiver;
+    fn acknowledge(&mut self, index: usize, flow: &mut Flow<'_>) {
+        let receiver = &mut flow.receiver;
         receiver.pending = 0;
         let Some(sent) = receiver.oldest.take() else { return };
         let mut received = [None; Ack::RANGES];
@@ -245,7 +270,6 @@ impl Run<'_> {
         if self.random.unit() < self.path.ack_loss {
             return;
         }
-        let half = Nanos::from_nanos(self.path.rtt.as_nanos() / 2);
-        self.events.at(self.events.now().saturating_add(half), Event::Ack(ack));
+        self.events.at(self.events.now().saturating_add(flow.half()), (index, Event::Ack(ack)));
     }
 }

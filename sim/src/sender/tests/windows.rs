@@ -41,7 +41,7 @@ fn mathis() -> Vec<(f64, f64)> {
 #[test]
 fn reno_under_periodic_loss_follows_mathis() {
     for (p, expected) in mathis() {
-        let found = mean_window(&mut reno(), &lossy(p, RTT), expected, 20.0 / p);
+        let found = mean_window(&mut reno(), &lossy(p, RTT), expected, 10.0 / p);
         // A round without growth follows each reduction; it counts where a cycle has few rounds.
         let tolerance = if p > 5e-3 { 0.10 } else { 0.05 };
         assert!(close(found, expected, tolerance), "{p}: {found} against {expected}");
@@ -55,7 +55,7 @@ fn reno_under_random_loss_follows_mathis() {
             continue;
         }
         let path = MiniPath { loss: Chance::Random(p), ..MiniPath::wide(RTT) };
-        let found = mean_window(&mut reno(), &path, expected, 200.0 / p);
+        let found = mean_window(&mut reno(), &path, expected, 150.0 / p);
         assert!(close(found, expected, 0.10), "{p}: {found} against {expected}");
     }
 }
@@ -79,17 +79,19 @@ fn rfc_9438_tables_1_and_2_average_windows_of_cubic() {
         for (i, p) in [1e-2, 1e-3, 1e-4, 1e-5].into_iter().enumerate().take(rows) {
             let expected = windows[i].as_f64().unwrap();
             let path = lossy(p, Nanos::from_millis(rtt));
+            let packets = if p < 5e-5 { 20.0 / p } else { (8.0 / p).max(4e4) };
             let mut cubic = Tcp::new(Cubic::new(Ecn::NotEct), None);
-            let found = mean_window(&mut cubic, &path, expected, 15.0 / p);
+            let found = mean_window(&mut cubic, &path, expected, packets);
             assert!(close(found, expected, 0.12), "{rtt} ms, {p}: {found} against {expected}");
         }
     }
 }
 
-/// Mean window under independent marks, times the probability of one.
+/// Mean window under independent marks, times the probability of one. The window forgets in about `2 / p` rounds, so that a mean
+/// over so many packets is good to some per cent.
 fn scalable(sender: &mut dyn Sender, p: f64, rtt: Nanos) -> f64 {
     let path = MiniPath { mark: Chance::Random(p), ..MiniPath::wide(rtt) };
-    p * mean_window(sender, &path, 2.0 / p, 3000.0 * 2.0 / p)
+    p * mean_window(sender, &path, 2.0 / p, (4e3 / p).max(8e4))
 }
 
 const MARKS: [f64; 5] = [0.02, 0.05, 0.1, 0.2, 0.3];
@@ -107,7 +109,7 @@ fn dctcp_under_random_marks_keeps_two_marks_a_round() {
     for p in MARKS {
         let found = scalable(&mut Tcp::new(Dctcp::new(), None), p, RTT);
         assert!(close(found, 2.0, 0.13), "{p}: {found} against the fluid model");
-        assert!(close(found, balance(p, 1.0), 0.05), "{p}: {found} against {}", balance(p, 1.0));
+        assert!(close(found, balance(p, 1.0), 0.07), "{p}: {found} against {}", balance(p, 1.0));
     }
 }
 
@@ -116,7 +118,7 @@ fn prague_under_random_marks_balances_the_growth_of_unmarked_packets() {
     for p in MARKS {
         let found = scalable(&mut Tcp::new(Prague::new(), None), p, RTT);
         let expected = balance(p, 1.0 - p);
-        assert!(close(found, expected, 0.05), "{p}: {found} against {expected}");
+        assert!(close(found, expected, 0.07), "{p}: {found} against {expected}");
     }
 }
 

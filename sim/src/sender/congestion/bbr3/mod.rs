@@ -153,6 +153,12 @@ impl Bbr3 {
         (self.max_bandwidth.get(), self.min_rtt.map(|(rtt, _)| rtt))
     }
 
+    /// Packets that the path was found to hold without loss.
+    #[cfg(test)]
+    pub const fn long_term(&self) -> f64 {
+        self.bounds.long_term
+    }
+
     fn quantum(&self) -> f64 {
         let bytes = self.pacing_rate.unwrap_or_default() * FRAME_BYTES / 1000.0;
         (bytes.min(65_536.0) / FRAME_BYTES).max(2.0)
