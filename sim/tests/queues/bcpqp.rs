@@ -112,6 +112,14 @@ proptest! {
 }
 
 #[test]
+fn what_division_leaves_over_is_not_lost() {
+    let mut water = WaterFilling::new(3, RATE);
+    (0..3).for_each(|counter| water.add(counter, 1000));
+    (0..3000).for_each(|_| water.drain(1));
+    assert_eq!([0, 1, 2].map(|counter| water.bytes(counter)), [0, 0, 0]);
+}
+
+#[test]
 fn one_class_above_the_rate_gets_its_counter_and_then_the_rate() {
     for window in [None, Some(WINDOW)] {
         // 20 Mbit/s of 1,000-byte packets.

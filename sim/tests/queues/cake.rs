@@ -185,14 +185,27 @@ fn a_host_with_sixteen_flows_gets_what_a_host_with_one_gets() {
 
 #[test]
 fn a_sparse_flow_leaves_with_the_next_packet() {
-    let (mut queue, mut tally) = (queue(mbit(10)), Tally::default());
+    // Hosts of their own and half-sized packets: whoever is first among the others may go on.
+    let (mut queue, mut tally) = (queue(mbit(100)), Tally::default());
     for number in 0..400 {
-        offer(&mut queue, Nanos::ZERO, packet(number % 8, FULL), &mut tally);
+        let flow = number % 8;
+        offer(&mut queue, Nanos::ZERO, Packet { host: flow as u16, ..packet(flow, 700) }, &mut tally);
     }
-    drain(&mut queue, ms(50), &mut tally);
-    let now = queue.ready_at(ms(50)).unwrap();
-    offer(&mut queue, now, packet(100, 106), &mut tally);
-    assert_eq!(queue.take(now, &mut tally).unwrap().flow, FlowId(100));
+    let mut now = Nanos::ZERO;
+    let mut next = |queue: &mut Cake| {
+        now = queue.ready_at(now).unwrap_or(now);
+        (now, queue.take(now, &mut tally).unwrap().flow)
+    };
+    // Until the quantum that each had as a new flow is used up.
+    for _ in 0..24 {
+        next(&mut queue);
+    }
+    for number in 0..20 {
+        let (now, _) = next(&mut queue);
+        let sparse = Packet { host: 100, ..packet(100 + number, 106) };
+        offer(&mut queue, now, sparse, &mut Tally::default());
+        assert_eq!(next(&mut queue).1, sparse.flow);
+    }
 }
 
 #[test]

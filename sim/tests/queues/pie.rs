@@ -120,6 +120,18 @@ fn rfc_8033_section_5_5_the_probability_rises_by_two_hundredths_at_most_once_it_
 }
 
 #[test]
+fn rfc_8033_section_4_2_the_probability_decays_once_there_was_no_delay_twice() {
+    let decay = vectors()["rfc8033_defaults"]["decay"].as_f64();
+    let mut vars = settled(0.5);
+    vars.update(&PARAMS, Nanos::ZERO);
+    let first = 0.5 - 0.125 * 0.015 - 1.25 * 0.02;
+    assert!((vars.probability - first).abs() < 1e-12, "{}", vars.probability);
+    vars.update(&PARAMS, Nanos::ZERO);
+    let second = (first - 0.125 * 0.015) * decay.unwrap();
+    assert!((vars.probability - second).abs() < 1e-12, "{}", vars.probability);
+}
+
+#[test]
 fn rfc_8033_section_5_1_ecn_is_marked_up_to_ten_per_cent_and_dropped_above() {
     let frame = Packet { ecn: Ecn::Ect0, ..packet(1, FULL) };
     // 5 % too much can be marked away in vain: p rises until drops begin.
