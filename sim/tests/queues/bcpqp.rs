@@ -200,6 +200,12 @@ fn magic_bytes_are_given_back_after_a_quiet_window_but_only_those_that_have_not_
     // so the other 375,000 go. Giving back all 624,000 would take real bytes with them.
     assert!(accepts(&mut policer, ms(1_500), &frame));
     assert_eq!(policer.held(&frame), 101_000);
+    // Once given back they are gone: the next quiet window takes nothing more.
+    for _ in 0..100 {
+        assert!(accepts(&mut policer, ms(1_699), &frame));
+    }
+    assert!(accepts(&mut policer, ms(1_700), &frame));
+    assert_eq!(policer.held(&frame), 100_000 - 1_250 + 1_000);
 }
 
 #[test]

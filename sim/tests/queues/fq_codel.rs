@@ -128,6 +128,25 @@ fn overflow_takes_half_of_the_fattest_flow_and_at_most_64() {
 }
 
 #[test]
+fn an_overflow_makes_the_flows_codel_signal_more_often() {
+    // The same overload, with and without one overflow of 64 packets on the way.
+    let [calm, hit] = [0, 420].map(|burst| {
+        let mut queue = queue(FqCodelParams::with_limit(1200));
+        let mut tally = Tally::default();
+        let frame = Packet { ecn: Ecn::Ect0, ..packet(1, FULL) };
+        constant_load(&mut queue, frame, [us(100), us(120)], ms(500), &mut tally);
+        queue.offer(ms(500), 0, &mut vec![frame; burst], &mut tally);
+        assert_eq!(tally.drops.get("fq_overflow"), (burst > 0).then_some(&64));
+        let before = tally.marks;
+        for step in 0..1_000 {
+            queue.take(Nanos::from_micros(500_000 + 120 * step), &mut tally);
+        }
+        tally.marks - before
+    });
+    assert!(calm >= 2 && hit > 2 * calm, "{hit} against {calm}");
+}
+
+#[test]
 fn memory_is_a_limit_too() {
     let mut queue = queue(FqCodelParams { memory: 10 * u64::from(FULL), ..FqCodelParams::with_limit(1000) });
     let mut tally = Tally::default();

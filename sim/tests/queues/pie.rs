@@ -159,6 +159,25 @@ fn an_unresponsive_load_is_cut_to_the_link_and_the_delay_held() {
 }
 
 #[test]
+fn an_empty_queue_has_no_latency_however_long_its_last_packet_waited() {
+    let mut queue = Pie::new(1000, PARAMS, Random::new(1));
+    let mut tally = Tally::default();
+    for leaves in [true, false] {
+        // Two packets; the last one is left in the queue or not.
+        for _ in 0..2 {
+            offer(&mut queue, ms(0), packet(1, FULL), &mut tally);
+        }
+        assert!(queue.take(ms(200), &mut tally).is_some());
+        if leaves {
+            assert!(queue.take(ms(200), &mut tally).is_some());
+        }
+        queue.offer(ms(300), 0, &mut Vec::new(), &mut tally);
+        assert_eq!(queue.vars().probability == 0.0, leaves, "{:?}", queue.vars());
+        queue = Pie::new(1000, PARAMS, Random::new(1));
+    }
+}
+
+#[test]
 fn updates_are_made_up_for_exactly_when_nobody_called() {
     let (mut asked, mut left) =
         (Pie::new(1000, PARAMS, Random::new(1)), Pie::new(1000, PARAMS, Random::new(1)));

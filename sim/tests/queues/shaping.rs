@@ -81,6 +81,19 @@ fn a_shaped_queue_reports_what_its_queue_does() {
     assert_eq!(queue.occupancy(), RINGS.slots + 1 - 64);
 }
 
+#[test]
+fn of_two_shapers_the_slower_one_says_when() {
+    let mut queue = shaped(mbit(100), Contender::Cake { rate: mbit(10) });
+    let mut tally = Tally::default();
+    for _ in 0..3 {
+        offer(queue.as_mut(), ms(1), packet(1, FULL), &mut tally);
+    }
+    assert!(queue.take(ms(1), &mut tally).is_some());
+    let ready = queue.ready_at(ms(1)).unwrap();
+    assert_eq!(ready, ms(1).saturating_add(Nanos::from_nanos(1514 * 800)));
+    assert!(queue.take(ready, &mut tally).is_some());
+}
+
 /// Accepted frames of a constant arrival of full frames.
 fn accepted(policers: &mut [Policer], arrivals: Nanos, end: Nanos) -> u64 {
     let ring = View { occupancy: 0, slots: 1 };
