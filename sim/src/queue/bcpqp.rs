@@ -18,7 +18,7 @@ use crate::{Packet, Random};
 /// Bytes of a full segment, as the sizing rules count them.
 const MSS: f64 = 1500.0;
 
-/// Room that one flow of either congestion control needs to keep the rate, in bytes (section 4 of the paper): the area of its
+/// Room that one flow of either congestion control needs to keep the rate, in bytes: the area of its
 /// sawtooth above the bandwidth-delay product. CUBIC's is counted in segments; the artifact's script counts bytes, which gives
 /// eleven times too much.
 pub fn phantom_bytes(rate: Rate, rtt: Nanos) -> u64 {

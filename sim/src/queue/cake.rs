@@ -146,7 +146,8 @@ impl Cake {
         self.packets > self.slots || self.bytes > self.rate.memory
     }
 
-    /// A flow that is out of its turn gets the next one at the end of the round.
+    /// A flow that is out of its turn gets the next one at the end of the round. With `n` bulk flows of its host a turn is the
+    /// `n`th part of a quantum, so that a full packet may take `n` of these: the kernel's cost too.
     fn requeue(&mut self, queue: u32) {
         if let Some(flow) = self.flows.get_mut(queue as usize) {
             if flow.set == Set::Sparse {
@@ -276,7 +277,7 @@ mod tests {
         Packet { flow, bytes: 1514, number: 0, sent, host: 0, dscp: 0, ecn: Ecn::NotEct }
     }
 
-    /// RFC 8290 section 5.2.1 has 100 flows alone in their buckets with 90.8 % for one way and nearly always for eight.
+    /// RFC 8290 section 5.3 has 100 flows alone in their buckets with 90.8 % for one way and nearly always for eight.
     #[test]
     fn eight_ways_keep_a_hundred_flows_apart() {
         let (mut alone, runs) = (0, 50);

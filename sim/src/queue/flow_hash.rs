@@ -2,7 +2,7 @@
 
 use crate::{FlowId, Random};
 
-/// A keyed hash of the flow: the key is the perturbation of RFC 8290 section 4.1.2, so that seeds differ in which
+/// A keyed hash of the flow: the key is the random number of RFC 8290 section 4.1, so that seeds differ in which
 /// flows collide.
 #[derive(Clone, Debug)]
 pub struct FlowHash {

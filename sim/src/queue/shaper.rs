@@ -27,7 +27,7 @@ impl Clock {
 }
 
 /// A queue behind a token bucket. As in `sch_htb`, a packet leaves while the bucket is not in debt, and may put it there:
-/// over any time, at most rate x time + [`BURST`] + one packet leave.
+/// over any time, at most rate x time + 1,600 bytes + one packet leave.
 pub struct Shaped {
     inner: Box<dyn Queue>,
     clock: Clock,

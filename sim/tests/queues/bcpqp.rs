@@ -112,6 +112,14 @@ proptest! {
 }
 
 #[test]
+fn what_division_leaves_over_is_not_lost() {
+    let mut water = WaterFilling::new(3, RATE);
+    (0..3).for_each(|counter| water.add(counter, 1000));
+    (0..3000).for_each(|_| water.drain(1));
+    assert_eq!([0, 1, 2].map(|counter| water.bytes(counter)), [0, 0, 0]);
+}
+
+#[test]
 fn one_class_above_the_rate_gets_its_counter_and_then_the_rate() {
     for window in [None, Some(WINDOW)] {
         // 20 Mbit/s of 1,000-byte packets.
@@ -192,6 +200,12 @@ fn magic_bytes_are_given_back_after_a_quiet_window_but_only_those_that_have_not_
     // so the other 375,000 go. Giving back all 624,000 would take real bytes with them.
     assert!(accepts(&mut policer, ms(1_500), &frame));
     assert_eq!(policer.held(&frame), 101_000);
+    // Once given back they are gone: the next quiet window takes nothing more.
+    for _ in 0..100 {
+        assert!(accepts(&mut policer, ms(1_699), &frame));
+    }
+    assert!(accepts(&mut policer, ms(1_700), &frame));
+    assert_eq!(policer.held(&frame), 100_000 - 1_250 + 1_000);
 }
 
 #[test]

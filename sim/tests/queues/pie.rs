@@ -120,6 +120,18 @@ fn rfc_8033_section_5_5_the_probability_rises_by_two_hundredths_at_most_once_it_
 }
 
 #[test]
+fn rfc_8033_section_4_2_the_probability_decays_once_there_was_no_delay_twice() {
+    let decay = vectors()["rfc8033_defaults"]["decay"].as_f64();
+    let mut vars = settled(0.5);
+    vars.update(&PARAMS, Nanos::ZERO);
+    let first = 0.5 - 0.125 * 0.015 - 1.25 * 0.02;
+    assert!((vars.probability - first).abs() < 1e-12, "{}", vars.probability);
+    vars.update(&PARAMS, Nanos::ZERO);
+    let second = (first - 0.125 * 0.015) * decay.unwrap();
+    assert!((vars.probability - second).abs() < 1e-12, "{}", vars.probability);
+}
+
+#[test]
 fn rfc_8033_section_5_1_ecn_is_marked_up_to_ten_per_cent_and_dropped_above() {
     let frame = Packet { ecn: Ecn::Ect0, ..packet(1, FULL) };
     // 5 % too much can be marked away in vain: p rises until drops begin.
@@ -144,6 +156,25 @@ fn an_unresponsive_load_is_cut_to_the_link_and_the_delay_held() {
     let share = tally.dropped() as f64 / 600_000.0;
     assert!((share - 1.0 / 6.0).abs() < 0.01, "{share}");
     assert!((mean - 15.0).abs() < 2.0, "{mean}");
+}
+
+#[test]
+fn an_empty_queue_has_no_latency_however_long_its_last_packet_waited() {
+    let mut queue = Pie::new(1000, PARAMS, Random::new(1));
+    let mut tally = Tally::default();
+    for leaves in [true, false] {
+        // Two packets; the last one is left in the queue or not.
+        for _ in 0..2 {
+            offer(&mut queue, ms(0), packet(1, FULL), &mut tally);
+        }
+        assert!(queue.take(ms(200), &mut tally).is_some());
+        if leaves {
+            assert!(queue.take(ms(200), &mut tally).is_some());
+        }
+        queue.offer(ms(300), 0, &mut Vec::new(), &mut tally);
+        assert_eq!(queue.vars().probability == 0.0, leaves, "{:?}", queue.vars());
+        queue = Pie::new(1000, PARAMS, Random::new(1));
+    }
 }
 
 #[test]

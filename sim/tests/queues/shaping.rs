@@ -18,7 +18,7 @@ fn shaped(rate: Rate, queue: Contender) -> Box<dyn Queue> {
 
 #[test]
 fn a_shaper_keeps_its_rate_within_burst_and_a_packet_over_any_time() {
-    for bits in [1_000_000, 7_777_777, 1_000_000_000] {
+    for bits in [1_000_000, 7_777_777, 40_000_000_000] {
         let rate = Rate::from_bits_per_second(bits);
         let mut queue = shaped(rate, Contender::Codel);
         let mut tally = Tally::default();
@@ -79,6 +79,19 @@ fn a_shaped_queue_reports_what_its_queue_does() {
     }
     assert_eq!(tally.drops.get("fq_overflow"), Some(&64));
     assert_eq!(queue.occupancy(), RINGS.slots + 1 - 64);
+}
+
+#[test]
+fn of_two_shapers_the_slower_one_says_when() {
+    let mut queue = shaped(mbit(100), Contender::Cake { rate: mbit(10) });
+    let mut tally = Tally::default();
+    for _ in 0..3 {
+        offer(queue.as_mut(), ms(1), packet(1, FULL), &mut tally);
+    }
+    assert!(queue.take(ms(1), &mut tally).is_some());
+    let ready = queue.ready_at(ms(1)).unwrap();
+    assert_eq!(ready, ms(1).saturating_add(Nanos::from_nanos(1514 * 800)));
+    assert!(queue.take(ready, &mut tally).is_some());
 }
 
 /// Accepted frames of a constant arrival of full frames.
