@@ -215,6 +215,14 @@ fn a_run_that_cannot_start_or_is_interrupted_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_contender_that_only_the_simulator_has_is_left_out_with_that_reason() {
+    let experiment = Experiment::parse("short.toml", &SHORT.replace("\"kernel\"]", "\"codel\"]")).unwrap();
+    let report = run(&experiment, &Stop::default(), &mut ()).unwrap();
+    assert_eq!((report.runs.len(), report.skipped.len()), (0, 1));
+    assert!(report.skipped[0].reason.contains("only the simulator"), "{:?}", report.skipped);
+}
+
+#[test]
 fn every_example_is_a_valid_experiment() {
     let mut count = 0;
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/lab")).unwrap() {

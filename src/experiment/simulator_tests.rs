@@ -256,6 +256,11 @@ fn a_trace_is_looked_for_beside_the_file_and_gives_the_link_its_mean_rate() {
     assert_eq!(e.link.rate.bps(), 12_032_000);
     assert_eq!(e.link.trace.unwrap().opportunities().len(), 4);
 
+    let text = format!("{text}[[event]]\nat = \"1s\"\ndo = \"rate\"\nvalue = \"1mbit\"\n");
+    std::fs::write(&file, text).unwrap();
+    let error = Experiment::load(&file).unwrap_err().to_string();
+    assert!(error.contains("event.do: a link with a trace has no rate"), "{error}");
+
     std::fs::write(dir.path().join("up.trace"), "2\n1\n").unwrap();
     let error = Experiment::load(&file).unwrap_err().to_string();
     assert!(error.contains("link.trace") && error.contains("up.trace"), "{error}");

@@ -94,7 +94,7 @@ pub fn run(
             shared.lock().unwrap_or_else(PoisonError::into_inner).finish(job, &run, count, observer);
             Some((*at, run))
         };
-        // By one, in order: the journal of an interrupted sweep has its beginning.
+        // One by one: a long run keeps no short ones waiting behind it.
         pending.par_iter().with_max_len(1).filter_map(one).collect()
     });
     for (at, run) in finished {

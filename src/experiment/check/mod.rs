@@ -48,8 +48,9 @@ impl RawExperiment {
             events.push(raw.check(context, duration)?);
         }
         events.sort_by_key(|event| event.at);
-        if let Some(event) = self.event.first().filter(|_| link.trace.is_some() && self.rate_changes()) {
-            return fail(event.action.span(), "a link with a trace has no rate that could change");
+        let change = self.event.iter().find(|event| event.value.is_some());
+        if let Some(change) = change.filter(|_| link.trace.is_some()) {
+            return fail(change.action.span(), "a link with a trace has no rate that could change");
         }
         Ok(Experiment {
             name: self.name.get_ref().clone(),
@@ -73,10 +74,6 @@ impl RawExperiment {
             file: context.file.to_owned(),
             claims: claims(&self),
         })
-    }
-
-    fn rate_changes(&self) -> bool {
-        self.event.iter().any(|event| event.value.is_some())
     }
 
     fn check_seeds(&self, context: &Context<'_>) -> Result<Seeds> {
