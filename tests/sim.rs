@@ -180,6 +180,31 @@ fn a_run_as_json_has_the_labs_fields_and_its_own() {
 }
 
 #[test]
+fn flents_format_has_a_value_of_each_series_for_each_time() {
+    let text = format!("{SMALL}[[udp]]\nrate = \"1mbit\"\n");
+    let report = simulate(&Experiment::parse("small.toml", &text).unwrap());
+    let data = report::flent(&report, &report.runs[0]).unwrap();
+    assert_eq!((data["version"].as_u64(), data["metadata"]["NAME"].as_str()), (Some(4), Some("tcp_nup")));
+    let times = data["x_values"].as_array().unwrap();
+    assert_eq!((times.len(), times[0].as_f64(), times[19].as_f64()), (20, Some(0.1), Some(2.0)));
+    let results = data["results"].as_object().unwrap();
+    assert!(results.values().all(|series| series.as_array().unwrap().len() == 20));
+    let names: Vec<&str> = results.keys().map(String::as_str).collect();
+    let wanted = [
+        "Ping (ms) ICMP",
+        "TCP upload avg",
+        "TCP upload fairness",
+        "TCP upload sum",
+        "TCP upload::1",
+        "TCP upload::2",
+    ];
+    assert_eq!(names, wanted, "UDP is no TCP upload");
+    let ping = results["Ping (ms) ICMP"][0].as_f64().unwrap();
+    assert!(ping >= 10.0, "a round trip has twice 5 ms: {ping}");
+    assert!(report::flent(&report, &report.runs[1]).is_none(), "the second seed has no samples");
+}
+
+#[test]
 fn a_sweep_goes_on_where_it_was_cut_short_and_ends_with_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("e.toml"), format!("{SMALL}{SWEEP}")).unwrap();
