@@ -21,7 +21,8 @@ pub struct Agenda<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Due(u32);
 
-/// From the upper bits to the lower: 64 of time, 40 of the order of setting, 24 of the leaf.
+/// From the upper bits to the lower: 64 of time, 40 of the order of setting (which wraps after 10^12 settings; a tie across
+/// that moment breaks the other way), 24 of the leaf.
 type Key = u128;
 
 const NEVER: Key = Key::MAX;

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use proptest::{collection::vec, option, prelude::*};
-use weir_aqm::{Nanos, Rate};
-use weir_shared_maps::{AQM_PI2, PortConfig};
+use weir_aqm::{Nanos, Pace, Rate};
+use weir_shared_maps::{
+    AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, PortConfig,
+};
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
     Traffic, port_config, trace::Trace,
@@ -17,8 +19,23 @@ fn pi2() -> Contender {
     Contender::Weir(Box::new(PortConfig { aqm: AQM_PI2, ..port_config() }))
 }
 
+/// Policer and virtual mode at 20 Mbit/s, and the oldest frame's sojourn instead of the predicted one.
+fn other_modes() -> impl Strategy<Value = Contender> {
+    let pace = Pace::from_bits_per_second(20_000_000).unwrap();
+    let (pace_mult, pace_shift) = (pace.mult(), pace.shift());
+    let metered = PortConfig { burst_ns: 10_000_000, pace_mult, pace_shift, ..port_config() };
+    prop_oneof![
+        Just(PortConfig { mode: MODE_POLICER, ..metered }),
+        Just(PortConfig { mode: MODE_VIRTUAL, ..metered }),
+        Just(PortConfig { mode: MODE_METER, ..port_config() }),
+        Just(PortConfig { flags: FLAG_ECN | FLAG_HEAD_SOJOURN, ..port_config() }),
+    ]
+    .prop_map(|config| Contender::Weir(Box::new(config)))
+}
+
 fn any_contender() -> impl Strategy<Value = Contender> {
-    prop_oneof![Just(Contender::Redirect), Just(Contender::weir()), Just(pi2()), Just(Contender::Codel)]
+    let fixed = prop_oneof![Just(Contender::Redirect), Just(Contender::weir()), Just(pi2())];
+    prop_oneof![3 => fixed, 1 => Just(Contender::Codel), 2 => other_modes()]
 }
 
 fn time_below_ms(end: u64) -> impl Strategy<Value = Nanos> {

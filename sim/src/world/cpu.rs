@@ -73,3 +73,39 @@ impl Cpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Ecn, FlowId};
+    use weir_aqm::Rate;
+
+    #[test]
+    fn a_poll_takes_sixty_four_frames_in_batches_of_sixteen_and_the_next_one_the_rest() {
+        let mut agenda = Agenda::new();
+        let due = agenda.register(Event::Poll(0));
+        let rate = Rate::from_bits_per_second(1_000_000_000);
+        let path = Path { fast: None, poll: Nanos::from_micros(20), ..Path::new(rate, Nanos::ZERO, 1) };
+        let mut cpu = Cpu::new(&path, due);
+        let (flow, sent) = (FlowId(0), Nanos::ZERO);
+        for number in 0..100 {
+            let frame = Packet { flow, bytes: 100, number, sent, host: 0, dscp: 0, ecn: Ecn::NotEct };
+            cpu.send(Nanos::from_nanos(number), frame, &mut agenda);
+        }
+        let mut polls = Vec::new();
+        while let Some((now, _)) = agenda.pop() {
+            let mut batches = Vec::new();
+            loop {
+                let mut batch = Vec::new();
+                cpu.next_batch(now, &mut batch);
+                if batch.is_empty() {
+                    break;
+                }
+                batches.push(batch.len());
+            }
+            cpu.end_poll(now, &mut agenda);
+            polls.push((now.as_nanos(), batches));
+        }
+        assert_eq!(polls, [(20_000, vec![16; 4]), (20_000, vec![16, 16, 4])]);
+    }
+}

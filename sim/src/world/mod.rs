@@ -313,7 +313,7 @@ impl<'a> World<'a> {
         let (line, timer) = (group.line, flow.delayed_ack);
         if answer.now.is_some() {
             self.agenda.clear(timer);
-        } else if answer.earlier.is_some() || !self.agenda.is_set(timer) {
+        } else if !self.agenda.is_set(timer) {
             self.agenda.set(timer, now.saturating_add(DELAY_MAX));
         }
         for ack in [answer.earlier, answer.now].into_iter().flatten() {
