@@ -160,7 +160,6 @@ pub fn run(args: &SimArgs) -> Result<(), SimError> {
 
 fn experiment(args: &SimArgs) -> Result<Experiment, SimError> {
     let mut experiment = Experiment::load(&args.file)?;
-    experiment.check_for_simulator()?;
     if args.flent.is_some() && !experiment.sweep.is_empty() {
         return Err(SimError::FlentOfSweep);
     }

@@ -174,6 +174,19 @@ fn a_swept_value_that_breaks_a_rule_is_refused_where_it_stands() {
 }
 
 #[test]
+fn a_swept_congestion_control_that_the_simulator_does_not_have_is_refused() {
+    let text = GOOD.replace(
+        "key = \"link.rate\"\nvalues = [\"10mbit\", \"50mbit\"]",
+        "key = \"tcp.congestion\"\nvalues = [\"cubic\", \"vegas\"]",
+    );
+    let error = Experiment::parse("t.toml", &text).unwrap().points().unwrap_err().to_string();
+    assert!(
+        error.contains("t.toml:48: sweep.values") && error.contains("no congestion control `vegas`"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_lab_refuses_each_key_that_only_the_simulator_can_do() {
     const SHARED: &str = r#"
 name = "t"

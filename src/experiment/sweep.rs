@@ -127,7 +127,7 @@ impl Experiment {
     /// swept.
     ///
     /// # Errors
-    /// [`ExperimentError`] at the swept value that breaks a rule.
+    /// [`ExperimentError`] at the swept value that breaks a rule, or that the simulator does not have.
     pub fn points(&self) -> Result<Vec<Point>, Box<ExperimentError>> {
         if self.sweep.is_empty() {
             return Ok(vec![Point { settings: Vec::new(), experiment: self.clone() }]);
@@ -149,9 +149,10 @@ impl Experiment {
             .filter_map(|(axis, value)| Some((axis.key.clone(), axis.values.get(*value)?.clone())))
             .collect();
         let (text, replaced) = self.replace(&chosen);
-        let mut experiment = Self::parse(&self.file, &text)
-            .map_err(|error| self.blame(&error, &chosen, &settings, &replaced))?;
-        // Claims are of the file as it is, and its text is what a reader of a report wants to see.
+        let checked = Self::parse(&self.file, &text)
+            .and_then(|experiment| experiment.check_for_simulator().map(|()| experiment));
+        let mut experiment = checked.map_err(|error| self.blame(&error, &chosen, &settings, &replaced))?;
+        // Claims have places in the file as it is, and its text is what a reader of a report wants to see.
         experiment.claims.clone_from(&self.claims);
         experiment.source.clone_from(&self.source);
         Ok(Point { settings, experiment })

@@ -42,8 +42,9 @@ impl Jobs {
     /// experiment without sweeps keeps what is measured over time.
     ///
     /// # Errors
-    /// [`ExperimentError`] at a swept value that breaks a rule.
+    /// [`ExperimentError`] at what the simulator does not have, or at a swept value that breaks a rule.
     pub fn of(experiment: &Experiment) -> Result<Self, Box<ExperimentError>> {
+        experiment.check_for_simulator()?;
         let mut jobs = Self { jobs: Vec::new(), failed: Vec::new() };
         for point in experiment.points()? {
             for name in &experiment.contenders {
@@ -59,19 +60,21 @@ impl Jobs {
         if adjusted.duration != experiment.duration && !experiment.sweeps("duration") {
             adjusted.set_duration(experiment.duration);
         }
-        let chosen = match contender(name, &adjusted) {
-            Ok(chosen) => chosen,
+        let prepared = contender(name, &adjusted)
+            .and_then(|contender| scenario(&adjusted, contender, experiment.seeds.first));
+        let (scenario, labels) = match prepared {
+            Ok(prepared) => prepared,
             Err(reason) => {
                 self.failed.push(Skipped { contender: at(name, point), reason });
                 return;
             }
         };
         for seed in experiment.seeds.iter() {
-            let (mut scenario, labels) = scenario(&adjusted, chosen.clone(), seed);
+            let mut scenario = Scenario { seed, ..scenario.clone() };
             let drawn = experiment.sweep.is_empty() && seed == experiment.seeds.first;
             scenario.sample = drawn.then(|| sample(&adjusted));
             let point = point.settings.iter().cloned().collect();
-            self.jobs.push(Job { contender: name.to_owned(), scenario, labels, point });
+            self.jobs.push(Job { contender: name.to_owned(), scenario, labels: labels.clone(), point });
         }
     }
 }

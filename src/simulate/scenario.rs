@@ -38,8 +38,15 @@ pub(super) enum Kind {
 }
 
 /// The scenario of `experiment`, and what its flows are.
-pub(super) fn scenario(experiment: &Experiment, contender: Contender, seed: u64) -> (Scenario, Vec<Label>) {
-    let (flows, labels) = flows(experiment).into_iter().unzip();
+///
+/// # Errors
+/// A congestion control that the simulator does not have.
+pub(super) fn scenario(
+    experiment: &Experiment,
+    contender: Contender,
+    seed: u64,
+) -> Result<(Scenario, Vec<Label>), String> {
+    let (flows, labels) = flows(experiment)?.into_iter().unzip();
     let scenario = Scenario {
         seed,
         duration: nanos(experiment.duration),
@@ -61,7 +68,7 @@ pub(super) fn scenario(experiment: &Experiment, contender: Contender, seed: u64)
             .collect(),
         sample: None,
     };
-    (scenario, labels)
+    Ok((scenario, labels))
 }
 
 fn path(experiment: &Experiment) -> Path {
@@ -82,14 +89,14 @@ fn path(experiment: &Experiment) -> Path {
 }
 
 /// All flows in the order of their results: TCP, UDP, applications, short flows, probes.
-fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
+fn flows(experiment: &Experiment) -> Result<Vec<(Flow, Label)>, String> {
     let mut flows = Vec::new();
     // Flows with an end are one group if they are alike, so that their completion times are one distribution.
     let mut first = 0;
     for alike in experiment.tcp.chunk_by(|a, b| a == b && a.bytes.is_some()) {
         let Some(tcp) = alike.first() else { continue };
         let traffic =
-            Traffic::Tcp { congestion: congestion(&tcp.congestion), ecn: tcp.ecn, bytes: tcp.bytes };
+            Traffic::Tcp { congestion: congestion(&tcp.congestion)?, ecn: tcp.ecn, bytes: tcp.bytes };
         let kind = if tcp.bytes.is_some() { Kind::Sized } else { Kind::Bulk };
         let name = format!("tcp {} ({})", numbers(first, alike.len()), tcp.congestion);
         let flow = flow(traffic, &tcp.span, &tcp.origin, experiment).times(alike.len() as u32);
@@ -112,7 +119,7 @@ fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
     for alike in experiment.short.chunk_by(|a, b| a == b) {
         let Some(short) = alike.first() else { continue };
         let traffic = Traffic::Short {
-            congestion: congestion(&short.congestion),
+            congestion: congestion(&short.congestion)?,
             ecn: short.ecn,
             mean: nanos(short.interval),
             sizes: match &short.sizes {
@@ -130,7 +137,7 @@ fn flows(experiment: &Experiment) -> Vec<(Flow, Label)> {
     for (index, probe) in experiment.probes.iter().enumerate() {
         flows.push((probe_flow(probe), Label { name: format!("probe {index}"), kind: Kind::Probe }));
     }
-    flows
+    Ok(flows)
 }
 
 /// "3", or "3-6".
@@ -180,16 +187,17 @@ fn datagrams(udp: &UdpFlow) -> Traffic {
     }
 }
 
-/// [`Experiment::check_for_simulator`] has refused every other name.
-fn congestion(name: &str) -> Congestion {
-    match name {
+/// The names are those that [`Experiment::check_for_simulator`] lets pass.
+fn congestion(name: &str) -> Result<Congestion, String> {
+    Ok(match name {
+        "cubic" => Congestion::Cubic,
         "reno" => Congestion::Reno,
         "bbr" => Congestion::Bbr1,
         "bbr3" => Congestion::Bbr3,
         "dctcp" => Congestion::Dctcp,
         "prague" => Congestion::Prague,
-        _ => Congestion::Cubic,
-    }
+        other => return Err(format!("the simulator has no congestion control `{other}`")),
+    })
 }
 
 fn nanos(duration: Duration) -> Nanos {
@@ -198,4 +206,91 @@ fn nanos(duration: Duration) -> Nanos {
 
 fn rate(rate: BitRate) -> Rate {
     Rate::from_bits_per_second(rate.bps())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+name = "t"
+duration = "10s"
+warmup = "2s"
+contenders = ["redirect"]
+[link]
+rate = "10mbit"
+delay = "5ms"
+jitter = "1ms"
+loss = 0.25
+ring = 100
+cpus = 2
+ring_per_cpu = true
+reclaim = 4
+reverse_rate = "1mbit"
+[[tcp]]
+congestion = "bbr"
+rtt = "30ms"
+stop = "9s"
+[[tcp]]
+congestion = "reno"
+bytes = 5000
+count = 3
+[[udp]]
+rate = "8mbit"
+size = 958
+pattern = "poisson"
+[[udp]]
+pattern = "gaming"
+[[short]]
+congestion = "dctcp"
+interval = "20ms"
+sizes = "data-mining"
+[[probe]]
+interval = "10ms"
+[[event]]
+at = "4s"
+do = "rate"
+value = "1mbit"
+"#;
+
+    #[test]
+    fn every_part_of_an_experiment_is_in_its_scenario() {
+        let experiment = Experiment::parse("t.toml", TEXT).unwrap();
+        let (scenario, labels) = scenario(&experiment, Contender::Redirect, 3).unwrap();
+        let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        let wanted = ["tcp 0 (bbr)", "tcp 1-3 (reno)", "udp 0", "gaming 0", "short 0 (dctcp)", "probe 0"];
+        assert_eq!(names, wanted);
+        assert_eq!((scenario.seed, scenario.measure_from), (3, Nanos::from_secs(2)));
+        let path = &scenario.path;
+        assert_eq!(path.ring, Rings { slots: 100, per_cpu: true, reclaim: 4 });
+        assert_eq!((path.cpus, path.loss_ppm, path.jitter), (2, 250_000, Nanos::from_millis(1)));
+        assert_eq!(path.reverse.rate, Some(Rate::from_bits_per_second(1_000_000)));
+        let change = LinkChange::Rate(Rate::from_bits_per_second(1_000_000));
+        assert_eq!(scenario.events, [LinkEvent { at: Nanos::from_secs(4), change }]);
+
+        let bbr = &scenario.flows[0];
+        assert_eq!(bbr.traffic, Traffic::Tcp { congestion: Congestion::Bbr1, ecn: false, bytes: None });
+        assert_eq!((bbr.extra_delay, bbr.stop), (Nanos::from_millis(10), Some(Nanos::from_secs(9))));
+        assert_eq!((scenario.flows[1].count, scenario.flows[1].stop), (3, None));
+        // 1,000 bytes at 8 Mbit/s.
+        let (mean, sizes) = (Nanos::from_millis(1), FrameSizes::Equal);
+        assert_eq!(scenario.flows[2].traffic, Traffic::Poisson { mean, bytes: 1_000, sizes });
+        assert_eq!(
+            scenario.flows[5].traffic,
+            Traffic::Probe { interval: Nanos::from_millis(10), bytes: 106 }
+        );
+    }
+
+    #[test]
+    fn every_congestion_control_that_the_file_may_name_is_there() {
+        for name in ["cubic", "reno", "bbr", "bbr3", "dctcp", "prague"] {
+            let text = TEXT.replace("\"bbr\"", &format!("\"{name}\""));
+            let experiment = Experiment::parse("t.toml", &text).unwrap();
+            experiment.check_for_simulator().unwrap();
+            assert!(scenario(&experiment, Contender::Redirect, 1).is_ok(), "{name}");
+        }
+        let experiment = Experiment::parse("t.toml", &TEXT.replace("\"bbr\"", "\"vegas\"")).unwrap();
+        assert!(experiment.check_for_simulator().is_err());
+        assert!(scenario(&experiment, Contender::Redirect, 1).is_err());
+    }
 }
