@@ -25,7 +25,7 @@ pub struct LabArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The experiment file (TOML, see docs/lab.md)
+    /// The experiment file (TOML, see docs/experiment.md)
     #[arg(value_name = "FILE", required = true)]
     file: Option<PathBuf>,
     /// Write the results as JSON to this file

@@ -17,7 +17,7 @@ use crate::simulate::{self, Interrupted, Jobs, Journal, JournalError, Observer, 
 /// Run an experiment in the simulator: no privileges, no kernel, the same result each time
 #[derive(Debug, Args)]
 pub struct SimArgs {
-    /// The experiment file (TOML, see docs/sim.md)
+    /// The experiment file (TOML, see docs/experiment.md)
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Write the results as JSON to this file
