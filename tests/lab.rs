@@ -10,10 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use weir::lab::units::BitRate;
-use weir::lab::{
-    Error, Experiment, Family, Host, LinkSettings, SlowLink, Stop, Topology, TopologySettings, run,
-};
+use weir::experiment::units::BitRate;
+use weir::experiment::{Experiment, Family};
+use weir::lab::{Error, Host, LinkSettings, SlowLink, Stop, Topology, TopologySettings, run};
 
 /// Holds the machine for one test: what is measured here is time, and two links at once share two processors.
 fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
@@ -186,7 +185,7 @@ fn the_kernel_fills_the_ring_loses_nothing_uncounted_and_leaves_nothing_behind()
         let known: u64 = run.drops.values().sum();
         assert!(known > 0, "{family}: two CUBIC flows overflow a ring of 100");
         assert_eq!(run.offered_pkts, run.delivered_pkts + known, "{family}: {:?}", run.drops);
-        assert_eq!((run.silent_drops, run.link_errors), (0, 0));
+        assert_eq!((run.silent_drops, run.lab.unwrap().link_errors), (0, 0));
         // 10 ms, and a probe's own time on the link; 100 frames of 1,514 bytes take 121 ms more.
         let delay = run.delay_ns.unwrap();
         assert!(delay.min >= 10_000_000, "{family}: a probe was faster than the link: {} ns", delay.min);
@@ -225,6 +224,14 @@ fn a_run_that_cannot_start_or_is_interrupted_leaves_nothing_behind() {
     });
     assert!(matches!(error, Error::Interrupted), "{error}");
     assert_eq!(namespaces_of_this_process(), Vec::<String>::new());
+}
+
+#[test]
+fn a_contender_that_only_the_simulator_has_is_left_out_with_that_reason() {
+    let experiment = Experiment::parse("short.toml", &SHORT.replace("\"kernel\"]", "\"codel\"]")).unwrap();
+    let report = run(&experiment, &Stop::default(), &mut ()).unwrap();
+    assert_eq!((report.runs.len(), report.skipped.len()), (0, 1));
+    assert!(report.skipped[0].reason.contains("only the simulator"), "{:?}", report.skipped);
 }
 
 #[test]

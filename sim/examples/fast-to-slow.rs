@@ -3,26 +3,15 @@
 
 use weir_aqm::{Nanos, Rate};
 use weir_shared_maps::{AQM_PI2, PortConfig};
-use weir_sim::{Contender, Delays, Flow, Links, Scenario, Traffic, port_config};
+use weir_sim::{Congestion, Contender, Delays, Flow, Path, Scenario, port_config};
 
 const DELAY: Nanos = Nanos::from_millis(10);
 
 fn scenario(contender: Contender, mbit: u64, seed: u64) -> Scenario {
-    let flow = Flow::new(Traffic::Cubic { ecn: false }).jittered(Nanos::from_millis(100));
-    Scenario {
-        seed,
-        duration: Nanos::from_secs(30),
-        measure_from: Nanos::ZERO,
-        links: Links {
-            rate: Rate::from_bits_per_second(mbit * 1_000_000),
-            delay: DELAY,
-            ring: 1000,
-            fast: Some(Rate::from_bits_per_second(10_000_000_000)),
-            poll: Nanos::from_micros(20),
-        },
-        contender,
-        flows: vec![flow, flow, Flow::new(Traffic::Probe { interval: Nanos::from_millis(10) })],
-    }
+    let path = Path::new(Rate::from_bits_per_second(mbit * 1_000_000), DELAY, 1000);
+    let cubic = Flow::bulk(Congestion::Cubic, false).jittered(Nanos::from_millis(100)).times(2);
+    let flows = vec![cubic, Flow::probe(Nanos::from_millis(10))];
+    Scenario { seed, flows, ..Scenario::new(path, contender, Nanos::from_secs(30)) }
 }
 
 fn main() {

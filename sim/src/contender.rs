@@ -1,23 +1,59 @@
 //! Which queue stands between the links.
 
-use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params};
+use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params, Rate};
 use weir_shared_maps::{AQM_CODEL, FLAG_ECN, MODE_BOTTLENECK, PortConfig};
 use zerocopy::FromZeros;
 
-use crate::queue::{CodelQueue, DropTail, Queue, RingQueue, Weir};
+use crate::{
+    Random, Rings,
+    queue::{
+        BcPqp, BcPqpParams, Cake, CodelQueue, DropTail, DualPi2, DualPi2Params, FqCodel, FqCodelParams, Pie,
+        PieParams, Policer, Queue, RingQueue, Shaped, Weir,
+    },
+};
 
 /// Bytes of a full Ethernet frame without its check sequence.
 const FULL_FRAME: u32 = 1514;
 
-/// Who decides.
+/// Who decides. Those with a real queue own it and can reach into it; its room is that of the rings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// A plain redirect: the ring takes what fits.
+    /// A plain redirect: the ring takes what fits. Drop-tail.
     Redirect,
-    /// weir in bottleneck mode, with this entry of the port map; see [`port_config`].
+    /// weir, with this entry of the port map; see [`port_config`].
     Weir(Box<PortConfig>),
-    /// RFC 8289 at the head of a queue of the ring's size: what a qdisc can do.
+    /// RFC 8289 at the head of one queue.
     Codel,
+    /// RFC 8290.
+    FqCodel,
+    /// RFC 8033.
+    Pie,
+    /// RFC 9332.
+    DualPi2,
+    /// A shaper at this rate with CAKE's flow and host isolation and COBALT.
+    Cake {
+        /// Of frames.
+        rate: Rate,
+    },
+    /// Any of the queues above that own their packets, behind a shaper at this rate (as under HTB).
+    Shaped {
+        /// Of frames.
+        rate: Rate,
+        /// The queue.
+        queue: Box<Contender>,
+    },
+    /// A token bucket that drops, in front of the ring.
+    Policer {
+        /// Of frames.
+        rate: Rate,
+        /// Burst tolerance in bytes.
+        burst: u64,
+    },
+    /// Burst-controlled phantom queues (Tahir et al., SIGCOMM 2024), in front of the ring.
+    BcPqp {
+        /// Of frames.
+        rate: Rate,
+    },
 }
 
 impl Contender {
@@ -26,14 +62,28 @@ impl Contender {
         Self::Weir(Box::new(port_config()))
     }
 
-    /// An empty queue of this kind.
-    pub fn queue(&self, slots: u32) -> Box<dyn Queue> {
+    /// An empty queue of this kind in front of `rings`, of which there are `count`.
+    pub fn queue(&self, rings: Rings, count: u32, random: Random) -> Box<dyn Queue> {
+        let slots = rings.slots;
         match self {
-            Self::Redirect => Box::new(RingQueue::new(slots, DropTail)),
-            Self::Weir(config) => Box::new(RingQueue::new(slots, Weir::new(**config))),
+            Self::Redirect => {
+                Box::new(RingQueue::with_rings(rings, std::iter::repeat_n(DropTail, count as usize)))
+            }
+            Self::Weir(config) => {
+                Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
+            }
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))
+            }
+            Self::FqCodel => Box::new(FqCodel::new(FqCodelParams::with_limit(slots), random)),
+            Self::Pie => Box::new(Pie::new(slots, PieParams::rfc_8033(), random)),
+            Self::DualPi2 => Box::new(DualPi2::new(slots, DualPi2Params::linux(), random)),
+            Self::Cake { rate } => Box::new(Cake::new(slots, *rate, random)),
+            Self::Shaped { rate, queue } => Box::new(Shaped::new(*rate, queue.queue(rings, count, random))),
+            Self::Policer { rate, burst } => Box::new(RingQueue::new(slots, Policer::new(*rate, *burst))),
+            Self::BcPqp { rate } => {
+                Box::new(RingQueue::new(slots, BcPqp::new(BcPqpParams::at_rate(*rate), random)))
             }
         }
     }

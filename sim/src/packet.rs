@@ -2,23 +2,56 @@
 
 use weir_aqm::Nanos;
 
-/// Index of a flow in its scenario.
+/// Index of a running flow. Each connection has one of its own, also each of a group of short flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FlowId(pub usize);
+pub struct FlowId(pub u32);
+
+/// The ECN field (RFC 3168 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ecn {
+    /// Not ECN-capable.
+    #[default]
+    NotEct,
+    /// ECN-capable, classic.
+    Ect0,
+    /// ECN-capable, L4S (RFC 9331).
+    Ect1,
+    /// Congestion Experienced.
+    Ce,
+}
+
+impl Ecn {
+    /// Whether a mark can stand in for a drop: ECT(0), ECT(1), or marked already.
+    pub const fn is_capable(self) -> bool {
+        !matches!(self, Self::NotEct)
+    }
+}
 
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Whose.
     pub flow: FlowId,
-    /// Number of this transmission in its flow; a retransmission has a new one.
-    pub number: u64,
     /// Length of the Ethernet frame without its check sequence.
     pub bytes: u32,
+    /// Number of this transmission in its flow; a retransmission has a new one.
+    pub number: u64,
     /// When the sender handed it to the fast link.
     pub sent: Nanos,
-    /// The sender understands marks (ECT).
-    pub capable: bool,
-    /// Congestion Experienced.
-    pub marked: bool,
+    /// Which host behind the fast link sends: what per-host fairness tells apart.
+    pub host: u16,
+    /// Differentiated services code point, 0 to 63 (RFC 2474).
+    pub dscp: u8,
+    /// May be changed to [`Ecn::Ce`] on the way.
+    pub ecn: Ecn,
+}
+
+impl Packet {
+    /// Marks the packet if it is ECN-capable; returns whether it bears the mark now.
+    pub const fn mark(&mut self) -> bool {
+        if self.ecn.is_capable() {
+            self.ecn = Ecn::Ce;
+        }
+        matches!(self.ecn, Ecn::Ce)
+    }
 }

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 use weir_aqm::{Nanos, Rate};
-use weir_sim::{Contender, Flow, Links, Outcome, Scenario, Traffic, sender::Sizes};
+use weir_sim::{Contender, Ecn, Flow, Outcome, Path, Scenario, Traffic, sender::Sizes};
 
 /// Arrivals of one run.
-const ARRIVALS: u64 = 100_000;
+const ARRIVALS: u64 = 50_000;
 /// A mean frame takes 12 us, the service time of the vectors; long frames, so that rounding to bytes does not show.
 const RATE: Rate = Rate::from_bits_per_second(100_000_000_000);
 const FRAME: u32 = 150_000;
@@ -21,18 +21,17 @@ fn rows(value: &Value) -> Vec<(f64, f64)> {
     rows.iter().map(|row| (row[0].as_f64().unwrap(), row[1].as_f64().unwrap())).collect()
 }
 
+/// One ring in front of a link: no delay, no polls, no contender.
+fn fifo(rate: Rate, ring: u32, duration: Nanos) -> Scenario {
+    let path = Path { fast: None, poll: Nanos::ZERO, ..Path::new(rate, Nanos::ZERO, ring) };
+    Scenario::new(path, Contender::Redirect, duration)
+}
+
 /// A single server under Poisson arrivals of load `rho`.
 fn server(rho: f64, sizes: Sizes, ring: u32, seed: u64, arrivals: u64) -> Outcome {
     let mean = Nanos::from_nanos((SERVICE_US * 1000.0 / rho).round() as u64);
-    Scenario {
-        seed,
-        duration: mean.saturating_mul(arrivals),
-        measure_from: Nanos::ZERO,
-        links: Links { rate: RATE, delay: Nanos::ZERO, ring, fast: None, poll: Nanos::ZERO },
-        contender: Contender::Redirect,
-        flows: vec![Flow::new(Traffic::Poisson { mean, bytes: FRAME, sizes })],
-    }
-    .run()
+    let flows = vec![Flow::new(Traffic::Poisson { mean, bytes: FRAME, sizes })];
+    Scenario { seed, flows, ..fifo(RATE, ring, mean.saturating_mul(arrivals)) }.run()
 }
 
 fn mean_us(outcome: &Outcome) -> f64 {
@@ -71,6 +70,19 @@ fn m_m_1_sojourns_and_their_99th_percentile_are_those_of_the_formula() {
 }
 
 #[test]
+fn the_time_that_m_m_1_has_so_many_waiting_is_geometric() {
+    for rho in [0.7_f64, 0.9] {
+        let ring = server(rho, Sizes::Exponential, 1 << 16, 5, ARRIVALS).ring;
+        for (found, share) in [(ring.p50, 0.5_f64), (ring.p99, 0.01)] {
+            // More than n wait, besides the one on the link, for a share rho^(n + 2) of the time.
+            let expected = (share.ln() / rho.ln() - 2.0).ceil().max(0.0);
+            let error = (f64::from(found) - expected).abs();
+            assert!(error <= 1.0 + tolerance(rho) * expected, "load {rho}: {found} for {expected}");
+        }
+    }
+}
+
+#[test]
 fn m_m_1_k_loses_the_share_of_the_formula() {
     let vectors = vectors();
     for row in vectors["mm1k_loss"].as_array().unwrap() {
@@ -81,7 +93,7 @@ fn m_m_1_k_loses_the_share_of_the_formula() {
             continue;
         }
         // One of the K is in service, which is the link here.
-        let arrivals = 3 * ARRIVALS;
+        let arrivals = 2 * ARRIVALS;
         let outcome = server(rho, Sizes::Exponential, room as u32 - 1, 3, arrivals);
         let found = outcome.drops.values().sum::<u64>() as f64 / outcome.offered as f64;
         // Losses come in clusters of about ten: three standard errors of the number of clusters.
@@ -92,25 +104,10 @@ fn m_m_1_k_loses_the_share_of_the_formula() {
 
 #[test]
 fn d_d_1_in_overload_loses_exactly_what_the_link_cannot_carry() {
-    let outcome = Scenario {
-        seed: 1,
-        duration: Nanos::from_secs(4),
-        measure_from: Nanos::ZERO,
-        links: Links {
-            rate: Rate::from_bits_per_second(10_000_000),
-            delay: Nanos::ZERO,
-            ring: 50,
-            fast: None,
-            poll: Nanos::ZERO,
-        },
-        contender: Contender::Redirect,
-        flows: vec![Flow::new(Traffic::Constant {
-            rate: Rate::from_bits_per_second(20_000_000),
-            bytes: 1250,
-            ecn: false,
-        })],
-    }
-    .run();
+    let rate = Rate::from_bits_per_second(20_000_000);
+    let flow = Flow::new(Traffic::Constant { rate, bytes: 1250, ecn: Ecn::NotEct });
+    let slow = fifo(Rate::from_bits_per_second(10_000_000), 50, Nanos::from_secs(4));
+    let outcome = Scenario { flows: vec![flow], ..slow }.run();
     // 8,000 frames come; 4,000 leave in four seconds, 50 stand in the ring and one is on the link at the end.
     assert_eq!(outcome.offered, 8000);
     assert!(outcome.delivered.abs_diff(4051) <= 1, "{}", outcome.delivered);
@@ -138,29 +135,19 @@ fn a_burst_from_a_fast_link_peaks_where_the_formula_says() {
     let bytes = 1000;
     let frames = burst / u64::from(bytes);
     let interval = u64::from(bytes) * 8_000_000_000 / fast as u64;
-    let outcome = Scenario {
-        seed: 1,
-        duration: Nanos::from_nanos(interval * frames - 1),
-        measure_from: Nanos::ZERO,
-        links: Links {
-            rate: Rate::from_bits_per_second(slow as u64),
-            delay: Nanos::ZERO,
-            ring: 1024,
-            fast: Some(Rate::from_bits_per_second(fast as u64)),
-            poll: Nanos::ZERO,
-        },
-        contender: Contender::Redirect,
-        flows: vec![Flow::new(Traffic::Constant {
-            rate: Rate::from_bits_per_second(fast as u64),
-            bytes,
-            ecn: false,
-        })],
-    }
-    .run();
+    let rate = Rate::from_bits_per_second(fast as u64);
+    let flow = Flow::new(Traffic::Constant { rate, bytes, ecn: Ecn::NotEct });
+    let duration = Nanos::from_nanos(interval * frames - 1);
+    let mut scenario = fifo(Rate::from_bits_per_second(slow as u64), 1024, duration);
+    scenario.path.fast = Some(rate);
+    let outcome = Scenario { flows: vec![flow], ..scenario }.run();
     assert_eq!(outcome.delivered, frames);
     // Store and forward adds a frame on either link to the fluid formula.
     let frame_us = f64::from(bytes) * 8.0 * (1e6 / fast + 1e6 / slow);
     let extra_us = outcome.flows[0].delay.max.as_nanos() as f64 / 1000.0;
     let expected = row["extra_delay_us"].as_f64().unwrap();
     assert!((extra_us - expected).abs() <= frame_us, "{extra_us} against {expected}");
+    // The queue peaks at the burst's end, when all but what has left is there; one frame is on the link.
+    let peak = row["peak_B"].as_u64().unwrap() / u64::from(bytes);
+    assert!(u64::from(outcome.ring.max).abs_diff(peak) <= 1, "{} against {peak}", outcome.ring.max);
 }

@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use miette::Diagnostic;
 
-use crate::lab::{self, Experiment, ExperimentError, HeldLab, Host, Observer, Progress, Stop, units};
+use crate::experiment::{Experiment, ExperimentError, contender, units};
+use crate::lab::{self, HeldLab, Host, Observer, Progress, Stop};
 use crate::report::{self, Report, Run, Skipped};
 
 /// Run an experiment on the real kernel, or keep its hosts for other tools
@@ -24,7 +25,7 @@ pub struct LabArgs {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The experiment file (TOML, see docs/lab.md)
+    /// The experiment file (TOML, see docs/experiment.md)
     #[arg(value_name = "FILE", required = true)]
     file: Option<PathBuf>,
     /// Write the results as JSON to this file
@@ -86,6 +87,17 @@ pub enum LabError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lab(#[from] lab::Error),
+    /// A report could not be drawn.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Report(#[from] report::Error),
+    /// No contender has the name.
+    #[error("{rule}")]
+    #[diagnostic(code(weir::lab::contender))]
+    Contender {
+        /// The rule, with the names there are.
+        rule: String,
+    },
     /// A contender should have run and could not; the reports of the others are complete.
     #[error("the contender {names} could not run, see above")]
     #[diagnostic(code(weir::lab::failed))]
@@ -111,11 +123,14 @@ impl LabError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Experiment(_)
-            | Self::Lab(lab::Error::UnknownContender { .. } | lab::Error::Congestion { .. }) => {
-                ExitCode::from(2)
-            }
+            | Self::Contender { .. }
+            | Self::Lab(
+                lab::Error::Experiment(_)
+                | lab::Error::UnknownContender { .. }
+                | lab::Error::Congestion { .. },
+            ) => ExitCode::from(2),
             Self::Lab(lab::Error::Interrupted) => ExitCode::from(130),
-            Self::Lab(_) | Self::Failed { .. } | Self::Output { .. } => ExitCode::FAILURE,
+            Self::Lab(_) | Self::Report(_) | Self::Failed { .. } | Self::Output { .. } => ExitCode::FAILURE,
         }
     }
 }
@@ -148,7 +163,7 @@ pub fn run(args: LabArgs) -> Result<ExitCode, LabError> {
 
 fn up(args: &HoldArgs) -> Result<ExitCode, LabError> {
     // Checked here as well, so that a wrong file is shown as one.
-    Experiment::load(&args.file)?;
+    Experiment::load(&args.file)?.check_for_lab()?;
     let HeldLab { pid, experiment, contender, hosts, .. } = lab::bring_up(&args.file, &args.contender)?;
     let mut text = format!("{experiment} is up with {contender}, held by process {pid}\n");
     for host in &hosts {
@@ -165,7 +180,9 @@ fn run_experiment(args: &RunArgs) -> Result<ExitCode, LabError> {
     let mut experiment = Experiment::load(file)?;
     if !args.only.is_empty() {
         for name in &args.only {
-            lab::by_name(name)?;
+            if let Err(unknown) = contender::check(name) {
+                return Err(LabError::Contender { rule: unknown });
+            }
         }
         experiment.contenders.clone_from(&args.only);
     }

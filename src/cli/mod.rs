@@ -6,12 +6,13 @@
 //! | 1 | failed at run time: a device, the kernel, a permission |
 //! | 2 | refused: the configuration or the command line is wrong, and nothing was touched |
 //!
-//! `weir lab` adds two: 130 after an interrupt, and `weir lab exec` has the status of the command it ran.
+//! `weir lab` and `weir sim` add 130 after an interrupt, and `weir lab exec` has the status of the command it ran.
 
 mod check;
 pub mod lab;
 mod probe;
 mod run;
+pub mod sim;
 mod status;
 mod table;
 
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use self::lab::{LabArgs, LabError};
+use self::sim::{SimArgs, SimError};
 use crate::config::{ConfigError, DEFAULT_INSTANCE, InstanceName, NameError};
 use crate::datapath::{self, StartOptions};
 use crate::telemetry::ExporterError;
@@ -51,6 +53,8 @@ enum Command {
     Probe(ProbeArgs),
     /// Run an experiment on the real kernel, or keep its hosts for other tools
     Lab(LabArgs),
+    /// Run an experiment in the simulator: no privileges, no kernel, the same result each time
+    Sim(SimArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +108,10 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Lab(#[from] LabError),
+    /// A simulated experiment failed or was refused.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sim(#[from] SimError),
     /// The devices could not be prepared, attached, read or released.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -127,6 +135,7 @@ impl Error {
         match self {
             Self::Config(_) => ExitCode::from(2),
             Self::Lab(error) => error.exit_code(),
+            Self::Sim(error) => error.exit_code(),
             Self::Datapath(_) | Self::Exporter(_) | Self::Runtime(_) | Self::Output(_) => ExitCode::FAILURE,
         }
     }
@@ -156,6 +165,7 @@ fn run_command(command: Command) -> Result<ExitCode, Error> {
         Command::Status(args) => status::run(args.instance.as_str(), args.json, out)?,
         Command::Probe(args) => probe::run(&args.devices, args.json, out)?,
         Command::Lab(args) => return Ok(lab::run(args)?),
+        Command::Sim(args) => sim::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

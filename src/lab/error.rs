@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::experiment::ExperimentError;
+
 /// A result of a lab operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -46,6 +48,11 @@ pub enum Error {
         /// What it wrote to its standard error.
         stderr: String,
     },
+
+    /// The experiment asks for something that only the simulator can do.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Experiment(Box<ExperimentError>),
 
     /// A contender named in the experiment or on the command line does not exist.
     #[error("no contender is called `{name}`")]
@@ -124,16 +131,6 @@ pub enum Error {
     #[diagnostic(code(weir::lab::state))]
     Hold {
         /// What it said.
-        reason: String,
-    },
-
-    /// A report could not be drawn.
-    #[error("cannot draw {what}: {reason}")]
-    #[diagnostic(code(weir::lab::report))]
-    Report {
-        /// Which picture or page.
-        what: String,
-        /// What the drawing library said.
         reason: String,
     },
 }

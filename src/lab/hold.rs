@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contender::{self, Prepared};
 use super::error::{Error, Result, with_causes};
-use super::experiment::Experiment;
 use super::netns;
 use super::run::{link_of, topology_of};
 use super::stop::Stop;
 use super::topology::{Host, Topology};
+use crate::experiment::Experiment;
 
 const STATE_DIR: &str = "/run/weir-lab";
 
@@ -116,6 +116,7 @@ pub fn hold(experiment: &Experiment, contender: &str) -> Result<()> {
 }
 
 fn hold_until(experiment: &Experiment, name: &str, stop: &Stop) -> Result<()> {
+    experiment.check_for_lab().map_err(Error::Experiment)?;
     netns::remove_leftovers();
     let topology = topology_of(experiment)?;
     let _link = link_of(experiment, &topology)?;

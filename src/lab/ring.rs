@@ -1,8 +1,9 @@
 //! The occupancy of the slow device's TX ring, read while a contender runs.
 
 use super::error::Result;
-use super::topology::{Host, SLOW_DEVICE, Topology};
+use super::topology::{Host, Topology};
 use crate::datapath::meter;
+use crate::experiment::SLOW_DEVICE;
 
 /// What the ring looked like at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

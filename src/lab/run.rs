@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use super::clock::{kernel, now_ns};
-use super::contender::{self, Attached, Counters, Prepared};
+use super::contender::{Attached, Counters, Prepared, by_name};
 use super::device;
 use super::error::{Error, Result};
-use super::experiment::{Action, Event, Experiment};
 use super::netns;
 use super::ring::{self, RingMeter};
 use super::slow_link::{LinkCounters, LinkSettings, SlowLink};
 use super::stop::Stop;
-use super::topology::{FAST_DEVICE, Host, Topology, TopologySettings};
+use super::topology::{Host, Topology, TopologySettings};
 use super::traffic::{Traffic, TrafficReport};
-use super::units::{BitRate, nanos};
+use crate::experiment::units::{BitRate, nanos};
+use crate::experiment::{Action, Event, Experiment, FAST_DEVICE, contender};
 use crate::report::{
-    DelaySummary, GoodputPoint, Report, RingPoint, RingSummary, Run, Samples, Setup, Skipped,
+    DelaySummary, GoodputPoint, LabFacts, Place, Report, RingPoint, RingSummary, Run, Samples, Setup, Skipped,
 };
 
 /// Between two readings of the ring, and the longest an event may be late.
@@ -66,10 +66,11 @@ impl Observer for () {
 /// # Errors
 /// The first failure, or [`Error::Interrupted`]; whatever was made has been removed by then.
 pub fn run(experiment: &Experiment, stop: &Stop, observer: &mut dyn Observer) -> Result<Report> {
+    experiment.check_for_lab().map_err(Error::Experiment)?;
     netns::remove_leftovers();
     let mut report = Report {
         experiment: experiment.name.clone(),
-        kernel: kernel(),
+        place: Place::Lab { kernel: kernel() },
         setup: Setup::of(experiment),
         runs: Vec::new(),
         skipped: Vec::new(),
@@ -138,10 +139,13 @@ fn run_one(
     stop: &Stop,
     watch: &mut dyn FnMut(Duration, u64),
 ) -> Result<Outcome> {
+    if contender::SIMULATOR.contains(&name) {
+        return Ok(Outcome::Skipped("only the simulator has it (`weir sim`)".to_owned()));
+    }
     // Dropped in reverse: the meter and the contender let go of the devices before the devices go.
     let topology = topology_of(experiment)?;
     let link = link_of(experiment, &topology)?;
-    let attached = match contender::by_name(name)?.prepare(&topology, experiment)? {
+    let attached = match by_name(name)?.prepare(&topology, experiment)? {
         Prepared::Ready(attached) => attached,
         Prepared::Skip(reason) => return Ok(Outcome::Skipped(reason)),
     };
@@ -318,14 +322,22 @@ impl Bench<'_> {
             ring_drops: counters.ring_drops.or(collected.ring_drops),
             unaccounted: counters.unaccounted,
             ring: RingSummary::of(self.experiment.link.ring, &collected.ring),
-            router_pkts: after.link.foreign - before.link.foreign,
-            ce_delivered_pkts: after.link.ce_marked - before.link.ce_marked,
-            link_errors: after.link.errors - before.link.errors,
-            link_late_max_ns: after.link.late_max_ns,
-            link_lost_ns: after.link.lost_ns,
-            realtime: self.link.is_realtime(),
+            simulated: None,
+            lab: Some(LabFacts {
+                router_pkts: after.link.foreign - before.link.foreign,
+                ce_delivered_pkts: after.link.ce_marked - before.link.ce_marked,
+                link_errors: after.link.errors - before.link.errors,
+                link_late_max_ns: after.link.late_max_ns,
+                link_lost_ns: after.link.lost_ns,
+                realtime: self.link.is_realtime(),
+            }),
             flows: traffic.flows,
-            samples: Samples { delay: traffic.delays, ring: collected.ring, goodput: collected.goodput },
+            samples: Samples {
+                delay: traffic.delays,
+                ring: collected.ring,
+                goodput: collected.goodput,
+                flows: Vec::new(),
+            },
         }
     }
 }

@@ -26,7 +26,7 @@ use ringbuf::traits::{Consumer, Producer, Split};
 
 use super::clock::{make_timely, now_ns, sleep_until};
 use super::error::{Error, Result};
-use super::units::{BitRate, nanos};
+use crate::experiment::units::{BitRate, nanos};
 
 /// How late a wake-up may be and still be made up for. Beyond it the time is lost, as on a link that was stopped.
 /// A virtual processor that its host takes away is away for tens of milliseconds.

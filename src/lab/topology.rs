@@ -21,11 +21,7 @@ use super::device;
 use super::error::Result;
 use super::netlink::{self, Mac, Wiring};
 use super::netns::{Netns, PREFIX};
-
-/// The device of the sender and the ingress device of the router.
-pub const FAST_DEVICE: &str = "fast0";
-/// The egress device of the router (its TX ring is the bottleneck) and the device of the receiver.
-pub const SLOW_DEVICE: &str = "slow0";
+use crate::experiment::{FAST_DEVICE, Family, SLOW_DEVICE};
 
 const SENDER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 const ROUTER_FAST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 254);
@@ -74,17 +70,6 @@ impl fmt::Display for Host {
             Self::Receiver => "receiver",
         })
     }
-}
-
-/// The address family an experiment's traffic uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// IPv4; IPv6 is disabled on every device.
-    #[default]
-    Ipv4,
-    /// IPv6; IPv4 is there as well.
-    Ipv6,
 }
 
 impl Family {

@@ -14,15 +14,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::clock::{make_timely, now_ns, sleep_until};
 use super::error::{Error, Result};
-use super::experiment::{Experiment, Probe, TcpFlow, UdpFlow};
-use super::topology::{Family, Host, Topology};
-use super::units::nanos;
-use crate::report::ProbeCount;
+use super::topology::{Host, Topology};
+use crate::experiment::units::nanos;
+use crate::experiment::{Experiment, Family, Probe, TcpFlow, UdpFlow};
+use crate::report::{DelaySample, FlowResult, ProbeCount};
 
 const SLICE: Duration = Duration::from_millis(50);
 const TCP_PORT: u16 = 5_200;
@@ -37,35 +36,11 @@ const PROBE_PRIORITY: i32 = 10;
 /// Sequence number and time of sending, both little-endian `u64`.
 const HEADER: usize = 16;
 
-/// One probe's way through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct DelaySample {
-    /// When it was sent, from the start of the run.
-    pub at_ns: u64,
-    /// How long it took, one way.
-    pub delay_ns: u64,
-}
-
-/// What one flow brought through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FlowBytes {
-    /// Which flow ("tcp 0 (cubic)").
-    pub flow: String,
-    /// Payload bytes that arrived.
-    pub bytes: u64,
-    /// Packets sent (UDP and probes).
-    pub sent: Option<u64>,
-    /// Packets that arrived (UDP and probes).
-    pub received: Option<u64>,
-    /// Packets that arrived after one that was sent later (UDP and probes).
-    pub reordered: Option<u64>,
-}
-
 /// Everything the traffic knows when it is over.
 #[derive(Debug, Clone, Default)]
 pub struct TrafficReport {
     /// Per flow.
-    pub flows: Vec<FlowBytes>,
+    pub flows: Vec<FlowResult>,
     /// All probes that arrived, by stream and then by time.
     pub delays: Vec<DelaySample>,
     /// How many probes were sent and how many arrived.
@@ -208,7 +183,7 @@ impl Traffic {
             Ok(socket)
         })?;
         let stop = Arc::clone(&self.stop_sending);
-        let window = (start_ns + nanos(flow.start), start_ns + nanos(flow.stop));
+        let window = (start_ns + nanos(flow.span.start), start_ns + nanos(flow.span.stop));
         self.senders.push(spawn(&name, move || send_tcp(socket, to, window, &stop))?);
         Ok(())
     }
@@ -229,8 +204,8 @@ impl Traffic {
         self.receivers.push(spawn(&name, move || receive_udp(&receiver, &counted, &stop, None))?);
         let stop = Arc::clone(&self.stop_sending);
         let schedule = Schedule {
-            from_ns: start_ns + nanos(flow.start),
-            until_ns: start_ns + nanos(flow.stop),
+            from_ns: start_ns + nanos(flow.span.start),
+            until_ns: start_ns + nanos(flow.span.stop),
             interval_ns: flow.rate.time_of(frame_bytes(flow.size, family.receiver())).max(1),
             size: flow.size,
         };
@@ -303,14 +278,15 @@ fn frame_bytes(payload: u16, to: IpAddr) -> u64 {
     u64::from(payload) + 14 + if to.is_ipv4() { 20 + 8 } else { 40 + 8 }
 }
 
-fn flow_bytes(kind: FlowKind, state: &FlowState) -> FlowBytes {
+fn flow_bytes(kind: FlowKind, state: &FlowState) -> FlowResult {
     let datagrams = |counter: &AtomicU64| (kind != FlowKind::Tcp).then(|| counter.load(Ordering::Relaxed));
-    FlowBytes {
+    FlowResult {
         flow: state.name.clone(),
         bytes: state.bytes.load(Ordering::Relaxed),
         sent: datagrams(&state.sent),
         received: datagrams(&state.received),
         reordered: datagrams(&state.reordered),
+        simulated: None,
     }
 }
 

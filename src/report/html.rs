@@ -1,9 +1,10 @@
 //! One page that needs nothing but itself.
 
+use super::Report;
+use super::error::Error;
+use super::grid::{Grid, Row};
 use super::plot::{Picture, svg};
-use super::table::{HEADS, row};
-use super::{Report, Run};
-use crate::lab::Error;
+use super::table::causes;
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:2rem auto;max-width:1100px;padding:0 1rem}\
@@ -18,32 +19,25 @@ pre{background:#f6f8fa;border-radius:6px;padding:1rem;overflow-x:auto;font-size:
 /// The report as one self-contained page: the table, the pictures as inline SVG, the experiment and the kernel.
 ///
 /// # Errors
-/// [`Error::Report`] when a picture cannot be drawn.
+/// [`Error`] when a picture cannot be drawn.
 pub fn html(report: &Report) -> Result<String, Error> {
     let mut page = String::with_capacity(1 << 18);
     let title = escape(&report.experiment);
+    let (command, place) = (report.place.command(), escape(report.place.name()));
     page.push_str("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
-    page.push_str(&format!("<title>weir lab: {title}</title><style>{STYLE}</style></head><body>\n"));
-    page.push_str(&format!("<h1>{title}</h1><p class=\"sub\">weir lab on {}</p>\n", escape(&report.kernel)));
+    page.push_str(&format!("<title>{command}: {title}</title><style>{STYLE}</style></head><body>\n"));
+    page.push_str(&format!("<h1>{title}</h1><p class=\"sub\">{command} on {place}</p>\n"));
 
     page.push_str("<div class=\"scroll\"><table><thead><tr>");
-    page.extend(HEADS.iter().map(|head| format!("<th>{}</th>", escape(head))));
+    let grid = Grid::of(report);
+    page.extend(grid.heads.iter().map(|head| format!("<th>{}</th>", escape(head))));
     page.push_str("</tr></thead><tbody>\n");
-    page.extend(report.runs.iter().map(table_row));
+    page.extend(grid.rows.iter().map(table_row));
     page.push_str("</tbody></table></div>\n");
-    for run in report.runs.iter().filter(|run| run.drops.values().any(|n| *n > 0)) {
-        let causes: Vec<String> = run
-            .drops
-            .iter()
-            .filter(|(_, n)| **n > 0)
-            .map(|(cause, n)| format!("{} {n}", escape(cause)))
-            .collect();
-        page.push_str(&format!(
-            "<p class=\"sub\">drops of {}: {}</p>\n",
-            escape(&run.contender),
-            causes.join(", ")
-        ));
+    for run in report.with_causes() {
+        let (name, causes) = (escape(&run.contender), escape(&causes(run).join(", ")));
+        page.push_str(&format!("<p class=\"sub\">drops of {name}: {causes}</p>\n"));
     }
     for skipped in &report.skipped {
         let (name, reason) = (escape(&skipped.contender), escape(&skipped.reason));
@@ -54,20 +48,20 @@ pub fn html(report: &Report) -> Result<String, Error> {
         page.push_str(&format!("<p><b>FAILED {name}</b></p><pre>{reason}</pre>\n"));
     }
 
-    for picture in [Picture::DelayOverTime, Picture::RingOverTime, Picture::DelayDistribution, Picture::Drops]
-    {
-        if picture.has_data(report) {
-            page.push_str(&format!("<figure>{}</figure>\n", svg(report, picture, 1_060, 380)?));
-        }
+    for picture in Picture::ALL.into_iter().filter(|picture| picture.has_data(report)) {
+        page.push_str(&format!(
+            "<figure>{}</figure>\n",
+            svg(report, picture, 1_060, picture.height(report))?
+        ));
     }
     page.push_str(&format!("<h2>Experiment</h2><pre>{}</pre>\n", escape(&report.setup.source)));
-    page.push_str(&format!("<h2>Kernel</h2><p>{}</p>\n</body></html>\n", escape(&report.kernel)));
+    page.push_str(&format!("<h2>Run on</h2><p>{place}</p>\n</body></html>\n"));
     Ok(page)
 }
 
-fn table_row(run: &Run) -> String {
-    let class = if run.contender == "weir" { " class=\"weir\"" } else { "" };
-    let cells: String = row(run).iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
+fn table_row(row: &Row) -> String {
+    let class = if row.weir { " class=\"weir\"" } else { "" };
+    let cells: String = row.cells.iter().map(|cell| format!("<td>{}</td>", escape(cell))).collect();
     format!("<tr{class}>{cells}</tr>\n")
 }
 

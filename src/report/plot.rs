@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::{Report, Run};
-use crate::lab::{Error, NAMES};
+use super::error::Error;
+use super::heat;
+use super::result::{Place, Report, Run};
+use crate::experiment::contender;
 
-/// One colour per contender, the same in every picture (Okabe and Ito's palette, told apart by everyone).
-const COLOURS: [RGBColor; 8] = [
+/// One colour per contender, the same in every picture: Okabe and Ito's palette for the lab's, told apart by everyone; Tol's
+/// "muted" and "bright" ones for those that only the simulator has.
+const COLOURS: [RGBColor; 18] = [
     RGBColor(213, 94, 0),
     RGBColor(110, 110, 110),
     RGBColor(230, 159, 0),
@@ -17,6 +20,16 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(0, 158, 115),
     RGBColor(0, 84, 166),
+    RGBColor(136, 34, 85),
+    RGBColor(17, 119, 51),
+    RGBColor(153, 153, 51),
+    RGBColor(221, 204, 119),
+    RGBColor(170, 68, 153),
+    RGBColor(102, 204, 238),
+    RGBColor(204, 187, 68),
+    RGBColor(51, 34, 136),
+    RGBColor(68, 170, 153),
+    RGBColor(238, 102, 119),
     RGBColor(0, 0, 0),
 ];
 const LABEL: (&str, i32) = ("sans-serif", 14);
@@ -33,9 +46,23 @@ pub enum Picture {
     DelayDistribution,
     /// Drops by cause, stacked, for each contender.
     Drops,
+    /// The 95th percentile of the delay over the values of a sweep.
+    HeatOfDelay,
+    /// The link's utilisation over the values of a sweep.
+    HeatOfUtilisation,
 }
 
 impl Picture {
+    /// All, in the order of a page.
+    pub const ALL: [Self; 6] = [
+        Self::DelayOverTime,
+        Self::RingOverTime,
+        Self::DelayDistribution,
+        Self::Drops,
+        Self::HeatOfDelay,
+        Self::HeatOfUtilisation,
+    ];
+
     /// Its title.
     #[must_use]
     pub const fn title(self) -> &'static str {
@@ -44,6 +71,8 @@ impl Picture {
             Self::RingOverTime => "Frames in the TX ring over time",
             Self::DelayDistribution => "Share of probes that took longer",
             Self::Drops => "Drops by cause",
+            Self::HeatOfDelay => "One-way delay, 95th percentile, ms",
+            Self::HeatOfUtilisation => "Utilisation of the slow link, %",
         }
     }
 
@@ -52,12 +81,23 @@ impl Picture {
     pub fn has_data(self, report: &Report) -> bool {
         match self {
             Self::DelayOverTime | Self::DelayDistribution => {
-                report.runs.iter().any(|run| run.delay_ns.is_some())
+                report.runs.iter().any(|run| !run.samples.delay.is_empty())
             }
             Self::RingOverTime => report.runs.iter().any(|run| !run.samples.ring.is_empty()),
             Self::Drops => {
-                report.runs.iter().any(|run| run.silent_drops > 0 || run.drops.values().any(|n| *n > 0))
+                report.sampled().any(|run| run.silent_drops > 0 || run.drops.values().any(|n| *n > 0))
             }
+            Self::HeatOfDelay => swept(report) && report.runs.iter().any(|run| run.delay_ns.is_some()),
+            Self::HeatOfUtilisation => swept(report),
+        }
+    }
+
+    /// Pixels in which it is easily read.
+    #[must_use]
+    pub fn height(self, report: &Report) -> u32 {
+        match self {
+            Self::DelayOverTime | Self::RingOverTime | Self::DelayDistribution | Self::Drops => 380,
+            Self::HeatOfDelay | Self::HeatOfUtilisation => heat::height(report),
         }
     }
 }
@@ -65,7 +105,7 @@ impl Picture {
 /// Draws `picture` as a self-contained SVG of `width` by `height` pixels.
 ///
 /// # Errors
-/// [`Error::Report`] with what the drawing library said.
+/// [`Error`] with what the drawing library said.
 pub fn svg(report: &Report, picture: Picture, width: u32, height: u32) -> Result<String, Error> {
     let mut text = String::new();
     {
@@ -75,20 +115,33 @@ pub fn svg(report: &Report, picture: Picture, width: u32, height: u32) -> Result
             Picture::RingOverTime => ring_over_time(report, &area),
             Picture::DelayDistribution => delay_distribution(report, &area),
             Picture::Drops => drops(report, &area),
+            Picture::HeatOfDelay => heat::draw(report, picture, p95_ms, &area),
+            Picture::HeatOfUtilisation => heat::draw(report, picture, percent_used, &area),
         });
-        drawn.and_then(|()| area.present().map_err(Into::into)).map_err(|error: Failure| Error::Report {
-            what: format!("the picture \"{}\"", picture.title()),
-            reason: error.to_string(),
-        })?;
+        drawn
+            .and_then(|()| area.present().map_err(Into::into))
+            .map_err(|error: Failure| Error { picture: picture.title(), reason: error.to_string() })?;
     }
     Ok(text)
 }
 
-type Failure = Box<dyn std::error::Error>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+fn swept(report: &Report) -> bool {
+    matches!(&report.place, Place::Simulator { sweep, .. } if !sweep.is_empty())
+}
+
+fn p95_ms(run: &Run) -> Option<f64> {
+    run.delay_ns.map(|delay| milliseconds(delay.p95))
+}
+
+fn percent_used(run: &Run) -> Option<f64> {
+    run.simulated.as_ref().map(|simulated| simulated.utilisation * 100.0)
+}
+
+pub(super) type Failure = Box<dyn std::error::Error>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn colour(run: &Run) -> RGBColor {
-    let index = NAMES.iter().position(|name| *name == run.contender).unwrap_or(COLOURS.len() - 1);
+    let index = contender::all().position(|name| name == run.contender).unwrap_or(COLOURS.len() - 1);
     COLOURS.get(index).copied().unwrap_or(BLACK)
 }
 
@@ -100,11 +153,11 @@ fn milliseconds(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// The least and the most delay of all runs in milliseconds, widened to make room, never empty.
+/// The least and the most delay of all samples in milliseconds, widened to make room, never empty.
 fn delay_range(report: &Report) -> std::ops::Range<f64> {
-    let delays = || report.runs.iter().filter_map(|run| run.delay_ns);
-    let low = delays().map(|d| milliseconds(d.min)).fold(f64::INFINITY, f64::min);
-    let high = delays().map(|d| milliseconds(d.max)).fold(0.0, f64::max);
+    let delays = || report.runs.iter().flat_map(|run| &run.samples.delay).map(|s| milliseconds(s.delay_ns));
+    let low = delays().fold(f64::INFINITY, f64::min);
+    let high = delays().fold(0.0, f64::max);
     let low = if low.is_finite() { low.max(0.001) } else { 0.1 };
     low * 0.8..high.max(low * 2.0) * 1.2
 }
@@ -166,7 +219,7 @@ fn delay_over_time(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
     let duration = seconds(report.setup.duration_ns);
     let range = delay_range(report).log_scale();
     let mut chart = chart!(area, Picture::DelayOverTime, 0.0..duration, range, "seconds", "ms");
-    for run in &report.runs {
+    for run in report.sampled() {
         let samples = run.samples.decimated().delay;
         series!(chart, run, samples.into_iter().map(|s| (seconds(s.at_ns), milliseconds(s.delay_ns))));
     }
@@ -190,7 +243,7 @@ fn delay_distribution(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
     let x = delay_range(report).log_scale();
     let mut chart =
         chart!(area, Picture::DelayDistribution, x, (0.000_5..1.2).log_scale(), "one-way delay, ms", "share");
-    for run in &report.runs {
+    for run in report.sampled() {
         series!(chart, run, exceedance(run));
     }
     legend!(chart, LowerLeft);
@@ -216,9 +269,10 @@ fn exceedance(run: &Run) -> Vec<(f64, f64)> {
 }
 
 fn drops(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
-    let stacks: Vec<BTreeMap<&str, u64>> = report.runs.iter().map(causes).collect();
+    let runs: Vec<&Run> = report.sampled().collect();
+    let stacks: Vec<BTreeMap<&str, u64>> = runs.iter().map(|run| causes(run)).collect();
     let highest = stacks.iter().map(|stack| stack.values().sum::<u64>()).max().unwrap_or(0).max(1) as f64;
-    let columns = report.runs.len() as f64;
+    let columns = runs.len() as f64;
     let mut names: Vec<&str> = stacks.iter().flat_map(|stack| stack.keys().copied()).collect();
     names.sort_unstable();
     names.dedup();
@@ -231,7 +285,7 @@ fn drops(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
         .build_cartesian_2d(0.0..columns, 0.0..highest * 1.35)?;
     let name_of = |x: &f64| {
         let middle = (x.fract() - 0.5).abs() < 0.01;
-        let run = report.runs.get(x.floor() as usize).filter(|_| middle);
+        let run = runs.get(x.floor() as usize).filter(|_| middle);
         run.map_or_else(String::new, |run| run.contender.clone())
     };
     chart
@@ -240,7 +294,7 @@ fn drops(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(RGBColor(120, 120, 120))
-        .x_labels(report.runs.len() * 2 + 1)
+        .x_labels(runs.len() * 2 + 1)
         .x_label_formatter(&name_of)
         .y_label_formatter(&number)
         .y_desc("packets")

@@ -3,6 +3,7 @@
 mod bench;
 mod bpf;
 mod ci;
+mod compare;
 mod lab;
 mod readme;
 mod tool;
@@ -58,6 +59,10 @@ enum Task {
         #[arg(long)]
         bless: bool,
     },
+    /// Write the golden tables of the simulator's experiments, tests/golden/sim; the commit says why they changed.
+    Bless,
+    /// Run experiments in the lab and in the simulator and print goodput and delay side by side (root).
+    Compare(compare::CompareArgs),
     /// Run what CI runs, in its order, and stop at the first failure.
     ///
     /// fmt, clippy, tests, bpf --check, verify, examples/lab/short.toml with its bounds, the README's commands. Steps
@@ -74,6 +79,12 @@ enum Task {
     Vm(vm::VmArgs),
 }
 
+/// The test that compares the tables writes them instead.
+fn bless() -> anyhow::Result<()> {
+    let mut command = tool::cargo(&["test", "--package", "weir", "--test", "sim", "golden"]);
+    tool::run(command.env("WEIR_BLESS", "1"))
+}
+
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Bpf { check } => bpf::run(check),
@@ -82,6 +93,8 @@ fn main() -> anyhow::Result<()> {
             bench::run(&numbers, json.as_deref(), limit)
         }
         Task::Verify { bless } => verify::run(bless),
+        Task::Bless => bless(),
+        Task::Compare(args) => compare::run(&args),
         Task::Ci { short } => ci::run(short),
         Task::Vm(args) => vm::run(&args),
     }

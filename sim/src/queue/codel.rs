@@ -1,14 +1,15 @@
 //! CoDel as published, deciding at the head of a queue it owns: what a qdisc can do and an XDP program cannot.
 
-use std::collections::VecDeque;
-
 use weir_aqm::{
     Bytes, CodelParams, Nanos,
     codel::dequeue::{self, DequeueVars, Head},
 };
 use weir_shared_maps::PortCounter;
 
-use super::{Queue, Tally};
+use super::{
+    Queue, Tally,
+    fifo::{Fifo, mark},
+};
 use crate::Packet;
 
 /// RFC 8289 in front of a link, with `slots` of room.
@@ -21,8 +22,7 @@ pub struct CodelQueue {
 
 #[derive(Default)]
 struct Waiting {
-    packets: VecDeque<(Nanos, Packet)>,
-    bytes: u64,
+    fifo: Fifo,
     tally: Tally,
 }
 
@@ -37,17 +37,12 @@ impl dequeue::Queue for Waiting {
     type Packet = Packet;
 
     fn pop(&mut self, now: Nanos) -> Option<Head<Packet>> {
-        let (entered, packet) = self.packets.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(u64::from(packet.bytes));
-        Some(Head { packet, sojourn: now.saturating_sub(entered), backlog: Bytes::new(self.bytes) })
+        let (packet, sojourn) = self.fifo.pop(now)?;
+        Some(Head { packet, sojourn, backlog: Bytes::new(self.fifo.bytes()) })
     }
 
     fn mark(&mut self, packet: &mut Packet) -> bool {
-        if packet.capable {
-            packet.marked = true;
-            self.tally.marks = self.tally.marks.saturating_add(1);
-        }
-        packet.capable
+        mark(packet, &mut self.tally)
     }
 
     fn drop(&mut self, _packet: Packet) {
@@ -56,14 +51,13 @@ impl dequeue::Queue for Waiting {
 }
 
 impl Queue for CodelQueue {
-    fn offer(&mut self, now: Nanos, batch: &mut Vec<Packet>, tally: &mut Tally) {
+    fn offer(&mut self, now: Nanos, _cpu: u32, batch: &mut Vec<Packet>, tally: &mut Tally) {
         for packet in batch.drain(..) {
             if self.occupancy() >= self.slots {
                 tally.drop(PortCounter::RingDrops);
                 continue;
             }
-            self.waiting.bytes = self.waiting.bytes.saturating_add(u64::from(packet.bytes));
-            self.waiting.packets.push_back((now, packet));
+            self.waiting.fifo.push(now, packet);
         }
     }
 
@@ -75,7 +69,7 @@ impl Queue for CodelQueue {
     }
 
     fn occupancy(&self) -> u32 {
-        self.waiting.packets.len() as u32
+        self.waiting.fifo.len()
     }
 
     fn slots(&self) -> u32 {

@@ -1,8 +1,21 @@
 //! What stands between the fast link and the slow one: the seam for contenders.
 
+mod bcpqp;
+mod cake;
+mod cake_rate;
+mod chains;
+mod cobalt;
 mod codel;
 mod drop_tail;
+mod dualpi2;
+mod fifo;
+mod flow_hash;
+mod fq_codel;
+mod pie;
+mod policer;
 mod ring;
+mod shaper;
+mod water;
 mod weir;
 
 use std::collections::BTreeMap;
@@ -13,9 +26,20 @@ use weir_shared_maps::{CounterId, PortCounter};
 
 use crate::Packet;
 
+pub use bcpqp::{BcPqp, BcPqpParams, phantom_bytes};
+pub use cake::Cake;
+pub use cake_rate::CakeRate;
+pub use cobalt::{CobaltParams, CobaltVars, CobaltVerdict};
 pub use codel::CodelQueue;
 pub use drop_tail::DropTail;
+pub use dualpi2::{Credit, DualPi2, DualPi2Params};
+pub use flow_hash::FlowHash;
+pub use fq_codel::{FqCodel, FqCodelParams};
+pub use pie::{Pie, PieParams, PieVars};
+pub use policer::Policer;
 pub use ring::RingQueue;
+pub use shaper::Shaped;
+pub use water::WaterFilling;
 pub use weir::Weir;
 
 /// Most frames that the kernel hands over at once (`DEV_MAP_BULK_SIZE`, `kernel/bpf/devmap.c` at v6.18).
@@ -23,12 +47,17 @@ pub const BATCH_MAX: usize = weir_shared_maps::BATCH_MAX;
 
 /// A queue, with whatever decides in front of it or behind it.
 pub trait Queue {
-    /// Takes a batch of at most [`BATCH_MAX`] frames that arrived together; empties it. What is lost or marked is
-    /// told to `tally`.
-    fn offer(&mut self, now: Nanos, batch: &mut Vec<Packet>, tally: &mut Tally);
+    /// Takes a batch of at most [`BATCH_MAX`] frames that arrived together at one CPU of the router; empties it. What is lost
+    /// or marked is told to `tally`.
+    fn offer(&mut self, now: Nanos, cpu: u32, batch: &mut Vec<Packet>, tally: &mut Tally);
 
-    /// The slow link is free: the next frame, if there is one.
+    /// The slow link is free: the next frame, if there is one that may leave now.
     fn take(&mut self, now: Nanos, tally: &mut Tally) -> Option<Packet>;
+
+    /// When frames wait but [`Queue::take`] gave none (a shaper holds them back): when to ask again. Later than `now`.
+    fn ready_at(&self, _now: Nanos) -> Option<Nanos> {
+        None
+    }
 
     /// Frames waiting.
     fn occupancy(&self) -> u32;
@@ -73,16 +102,21 @@ pub struct View {
 /// Losses by cause, and marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Frames lost, by the name of the counter the datapath uses.
+    /// Frames lost. Causes have the name of the counter the datapath uses, where it has one.
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames marked.
     pub marks: u64,
 }
 
 impl Tally {
-    /// One frame is lost.
+    /// One frame is lost, for a cause that the datapath counts.
     pub fn drop(&mut self, cause: PortCounter) {
-        let count = self.drops.entry(cause.name()).or_default();
+        self.lost(cause.name());
+    }
+
+    /// One frame is lost.
+    pub fn lost(&mut self, cause: &'static str) {
+        let count = self.drops.entry(cause).or_default();
         *count = count.saturating_add(1);
     }
 

@@ -1,9 +1,9 @@
 //! `kernel`: the kernel forwards, and the slow device keeps its default queueing discipline.
 
+use crate::experiment::{Experiment, SLOW_DEVICE};
 use crate::lab::device;
 use crate::lab::error::Result;
-use crate::lab::experiment::Experiment;
-use crate::lab::topology::{Host, SLOW_DEVICE, Topology};
+use crate::lab::topology::{Host, Topology};
 
 use super::qdisc::qdisc_counters;
 use super::{Attached, Contender, Counters, Prepared};

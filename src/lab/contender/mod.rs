@@ -10,12 +10,8 @@ mod weir;
 use std::collections::BTreeMap;
 
 use super::error::{Error, Result};
-use super::experiment::Experiment;
 use super::topology::Topology;
-
-/// Every contender there is, by name.
-pub const NAMES: &[&str] =
-    &["redirect", "kernel", "kernel+htb", "kernel+tbf", "kernel+fq_codel", "kernel+cake", "weir"];
+use crate::experiment::{Experiment, contender};
 
 /// What a contender's own counters say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,7 +67,7 @@ pub enum Prepared {
 
 /// Somebody who can forward.
 pub trait Contender {
-    /// Its name, one of [`NAMES`].
+    /// Its name, one of [`contender::LAB`].
     fn name(&self) -> &'static str;
 
     /// Makes it forward on `topology`.
@@ -94,7 +90,9 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "kernel+fq_codel" => Box::new(qdisc::Shaped::FqCodel),
         "kernel+cake" => Box::new(qdisc::Shaped::Cake),
         "weir" => Box::new(weir::Weir),
-        other => return Err(Error::UnknownContender { name: other.to_owned(), known: NAMES.join(", ") }),
+        other => {
+            return Err(Error::UnknownContender { name: other.to_owned(), known: contender::LAB.join(", ") });
+        }
     })
 }
 
@@ -104,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_name_is_the_name_of_its_contender() {
-        for name in NAMES {
+        for name in contender::LAB {
             assert_eq!(by_name(name).unwrap().name(), *name);
         }
         assert!(by_name("kernel+pie").is_err());

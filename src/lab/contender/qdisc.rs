@@ -9,9 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::experiment::{Experiment, SLOW_DEVICE};
 use crate::lab::error::{Error, Result};
-use crate::lab::experiment::Experiment;
-use crate::lab::topology::{Host, SLOW_DEVICE, Topology};
+use crate::lab::topology::{Host, Topology};
 
 use super::kernel::KernelForwarding;
 use super::{Contender, Counters, Prepared};

@@ -1,10 +1,10 @@
 //! `redirect`: an XDP program on the fast device redirects to the slow one, and nothing watches the ring.
 
 use crate::datapath::baseline;
+use crate::experiment::{Experiment, FAST_DEVICE, SLOW_DEVICE};
 use crate::lab::device;
 use crate::lab::error::{Error, Result};
-use crate::lab::experiment::Experiment;
-use crate::lab::topology::{FAST_DEVICE, Host, SLOW_DEVICE, Topology};
+use crate::lab::topology::{Host, Topology};
 
 use super::{Attached, Contender, Counters, Prepared};
 

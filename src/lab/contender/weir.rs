@@ -6,8 +6,8 @@ use weir_shared_maps::{CounterId as _, PortCounter};
 
 use crate::config::InstanceName;
 use crate::datapath::{Instance, Snapshot, StartOptions};
+use crate::experiment::Experiment;
 use crate::lab::error::{Error, Result};
-use crate::lab::experiment::Experiment;
 use crate::lab::topology::{Host, Topology};
 
 use super::{Attached, Contender, Counters, Prepared};

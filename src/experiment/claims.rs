@@ -1,0 +1,76 @@
+//! What only one of the two can do: the lab has the real kernel, the simulator has everything it invents.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::file::{Common, Key, RawExperiment};
+use super::model::{Claim, Claims, Family};
+
+/// The congestion controls of the simulator. `bbr` is the kernel's, version 1.
+pub(super) const SIMULATED: &[&str] = &["cubic", "reno", "bbr", "bbr3", "dctcp", "prague"];
+
+const ONLY_SIMULATOR: &str = "only the simulator can do this: run the file with `weir sim`";
+
+pub(super) fn claims(raw: &RawExperiment) -> Claims {
+    Claims {
+        refused_by_lab: only_simulator(raw)
+            .into_iter()
+            .map(|span| (span, ONLY_SIMULATOR.to_owned()))
+            .collect(),
+        refused_by_simulator: only_lab(raw),
+    }
+}
+
+/// The places of everything that the lab cannot do, in the order of the tables here.
+fn only_simulator(raw: &RawExperiment) -> Vec<Range<usize>> {
+    let mut spans = Spans::default();
+    spans.key(&raw.warmup).key(&raw.seed).key(&raw.seeds);
+    let link = raw.link.get_ref();
+    spans.key(&link.trace).key(&link.jitter).key(&link.loss).key(&link.ring_per_cpu).key(&link.reclaim);
+    spans.key(&link.reverse_loss).key(&link.fast_rate).key(&link.cpus).key(&link.poll);
+    for tcp in &raw.tcp {
+        spans.key(&tcp.bytes).common(&tcp.common());
+    }
+    for udp in raw.udp.iter().map(Spanned::get_ref) {
+        spans.key(&udp.pattern).key(&udp.on).key(&udp.off).key(&udp.ecn).common(&udp.common());
+    }
+    for short in &raw.short {
+        spans.0.push(short.congestion.span());
+    }
+    for probe in &raw.probe {
+        spans.key(&probe.host).key(&probe.dscp);
+    }
+    spans.0.extend(raw.sweep.iter().map(|sweep| sweep.key.span()));
+    spans.0
+}
+
+#[derive(Default)]
+struct Spans(Vec<Range<usize>>);
+
+impl Spans {
+    fn key<T>(&mut self, key: &Key<T>) -> &mut Self {
+        self.0.extend(key.as_ref().map(Spanned::span));
+        self
+    }
+
+    fn common(&mut self, common: &Common<'_>) -> &mut Self {
+        self.key(common.jitter).key(common.rtt).key(common.extra_delay).key(common.host).key(common.dscp)
+    }
+}
+
+fn only_lab(raw: &RawExperiment) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    if let Some(family) = raw.family.as_ref().filter(|family| *family.get_ref() == Family::Ipv6) {
+        let rule = "the simulator's frames are as long as IPv4's; only `weir lab` runs over IPv6";
+        claims.push((family.span(), rule.to_owned()));
+    }
+    let named =
+        raw.tcp.iter().map(|tcp| &tcp.congestion).chain(raw.short.iter().map(|short| &short.congestion));
+    for congestion in named.filter(|name| !SIMULATED.contains(&name.get_ref().as_str())) {
+        let (name, known) = (congestion.get_ref(), SIMULATED.join(", "));
+        let rule = format!("the simulator has no congestion control `{name}`; it has {known}");
+        claims.push((congestion.span(), rule));
+    }
+    claims
+}

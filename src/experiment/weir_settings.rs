@@ -1,0 +1,107 @@
+//! `[weir]` of an experiment: the settings of the `weir` contender's port, in the words of the configuration file.
+//!
+//! The table is copied, value by value, into a configuration of the lab's two devices, and that is checked as any
+//! configuration is. A broken rule is traced back to the value it came from.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::{Config, ConfigError};
+
+/// The device of the lab's sender and the ingress device of its router.
+pub const FAST_DEVICE: &str = "fast0";
+/// The egress device of the lab's router (its TX ring is the bottleneck) and the device of its receiver.
+pub const SLOW_DEVICE: &str = "slow0";
+
+/// A broken rule, and the bytes of the experiment file that broke it.
+pub(super) type Broken = (Range<usize>, String);
+
+/// The configuration for the experiment file `text`.
+pub(super) fn config(text: &str) -> Result<Config, Broken> {
+    let root = DeTable::parse(text).map_err(|e| (e.span().unwrap_or(0..0), e.message().to_owned()))?;
+    let mut copy = Copy { source: text, text: String::new(), origins: Vec::new() };
+    copy.line(
+        0..0,
+        &format!("[[ingress]]\ndevice = \"{FAST_DEVICE}\"\n[[port]]\ndevice = \"{SLOW_DEVICE}\""),
+    );
+    let settings = root.get_ref().iter().find(|(key, _)| key.get_ref() == "weir");
+    if let Some(table) = settings.and_then(|(_, weir)| weir.get_ref().as_table()) {
+        if let Some((key, _)) = table.iter().find(|(key, _)| key.get_ref() == "device") {
+            return Err((key.span(), "the port of the lab is always its slow device".to_owned()));
+        }
+        copy.table("port", table);
+    }
+    Config::from_toml_str("[weir]", &copy.text).map_err(|error| copy.trace(&error))
+}
+
+/// A configuration being written, one key to a line, and where each line came from.
+struct Copy<'a> {
+    source: &'a str,
+    text: String,
+    origins: Vec<Range<usize>>,
+}
+
+impl Copy<'_> {
+    fn line(&mut self, origin: Range<usize>, line: &str) {
+        self.origins.extend(line.lines().map(|_| origin.clone()));
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn table(&mut self, path: &str, table: &DeTable<'_>) {
+        let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+        for (key, value) in table.iter().filter(|(_, value)| !is_table(value)) {
+            // What was typed, on one line: a line break inside a value would move what follows.
+            let typed = self.source.get(value.span()).unwrap_or_default().replace('\n', " ");
+            let mut line = String::new();
+            let _ = write!(line, "{:?} = {typed}", key.get_ref());
+            self.line(value.span(), &line);
+        }
+        for (key, value) in table {
+            if let DeValue::Table(inner) = value.get_ref() {
+                let path = format!("{path}.{:?}", key.get_ref());
+                self.line(key.span(), &format!("[{path}]"));
+                self.table(&path, inner);
+            }
+        }
+    }
+
+    /// The first problem, in the place of the experiment file where it was typed.
+    fn trace(&self, error: &ConfigError) -> Broken {
+        match error.problems().first() {
+            Some(problem) => {
+                let origin = problem.line().checked_sub(1).and_then(|line| self.origins.get(line));
+                // `[weir]:LINE:COLUMN: ` is of the copy, which nobody has seen.
+                let said = problem.to_string();
+                let rule = said.splitn(4, ':').nth(3).unwrap_or(&said).trim().to_owned();
+                (origin.cloned().unwrap_or(0..0), rule)
+            }
+            None => (0..0, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_experiment_without_weir_settings_runs_the_defaults_on_the_labs_devices() {
+        let config = config("name = \"x\"\n").unwrap();
+        assert_eq!(config.ingress[0].device.as_str(), FAST_DEVICE);
+        assert_eq!(config.ports[0].device.as_str(), SLOW_DEVICE);
+    }
+
+    #[test]
+    fn inline_and_dotted_settings_mean_what_tables_mean() {
+        let table = config("[weir]\nreserve = 32\n[weir.aqm]\ntarget = \"7ms\"\n").unwrap();
+        let inline = config("[weir]\nreserve = 32\naqm = { target = \"7ms\" }\n").unwrap();
+        let dotted = config("weir.reserve = 32\nweir.aqm.target = \"7ms\"\n").unwrap();
+        assert_eq!(table, inline);
+        assert_eq!(table, dotted);
+        assert_eq!(table.ports[0].reserve, Some(32));
+    }
+}

@@ -1,0 +1,112 @@
+//! Names of contenders to the simulator's contenders.
+
+use weir_aqm::Rate;
+use weir_sim::Contender;
+
+use crate::config::encode::{self, EncodeError, PortFacts};
+use crate::config::{Algorithm, Mode, Port};
+use crate::experiment::Experiment;
+use crate::experiment::units::BitRate;
+
+/// MTU of Ethernet.
+const MTU: u32 = 1_500;
+/// A full frame: MTU and an Ethernet header.
+const FRAME_BYTES: u64 = 1_514;
+
+/// The contender called `name`, one of [`crate::experiment::contender::all`].
+///
+/// # Errors
+/// Why it cannot run: the settings of `[weir]` do not fit the experiment's ring, or the experiment cannot be configured
+/// for a port.
+pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender, String> {
+    let rate = rate(experiment.shaper_rate);
+    let shaped = |queue| Contender::Shaped { rate, queue: Box::new(queue) };
+    Ok(match name {
+        // The kernel's forwarding without a shaper loses what the ring does not take, like a redirect.
+        "redirect" | "kernel" => Contender::Redirect,
+        "kernel+htb" | "kernel+tbf" => shaped(Contender::Redirect),
+        "kernel+fq_codel" => shaped(Contender::FqCodel),
+        "cake" | "kernel+cake" => Contender::Cake { rate },
+        "codel" => Contender::Codel,
+        "fq_codel" => Contender::FqCodel,
+        "pie" => Contender::Pie,
+        "dualpi2" => Contender::DualPi2,
+        "policer" => Contender::Policer { rate, burst: burst(experiment.shaper_rate) },
+        "bc-pqp" => Contender::BcPqp { rate },
+        "weir" => weir(experiment, |_| ())?,
+        "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
+        "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
+        "weir+policer" => weir(experiment, |port| {
+            port.mode = Mode::Policer;
+            port.rate = port.rate.or(Some(rate));
+        })?,
+        other => return Err(format!("the simulator has no contender `{other}`")),
+    })
+}
+
+/// weir with the port's settings of the file, changed, and encoded as for a device.
+fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Contender, String> {
+    let mut port = experiment.weir.ports.first().cloned().ok_or("the configuration has no port")?;
+    change(&mut port);
+    let link = &experiment.link;
+    let facts = PortFacts {
+        ifindex: 1,
+        ring_base: 0,
+        rings: if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 },
+        ring_slots: link.ring,
+        ring_readable: true,
+        mtu: MTU,
+        netns_inum: 0,
+    };
+    let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
+    Ok(Contender::Weir(Box::new(config)))
+}
+
+fn rate(rate: BitRate) -> Rate {
+    Rate::from_bits_per_second(rate.bps())
+}
+
+/// Burst tolerance of the plain policer, that of weir's by default: 10 ms at the rate, and ten full frames at least.
+fn burst(rate: BitRate) -> u64 {
+    (rate.bps() / 8 / 100).max(10 * FRAME_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_shared_maps::{AQM_PI2, MODE_POLICER};
+
+    use super::*;
+    use crate::experiment::contender::all;
+
+    const TEXT: &str = "name = \"t\"\nduration = \"1s\"\ncontenders = [\"weir\"]\n[link]\nrate = \"10mbit\"\n\
+                        delay = \"1ms\"\nring = 100\n[[probe]]\ninterval = \"10ms\"\n";
+
+    #[test]
+    fn every_name_has_a_contender() {
+        let experiment = Experiment::parse("t.toml", TEXT).unwrap();
+        for name in all() {
+            assert!(contender(name, &experiment).is_ok(), "{name}");
+        }
+        assert!(contender("kernel+pie", &experiment).is_err());
+    }
+
+    #[test]
+    fn weir_runs_the_files_settings_as_the_datapath_would_get_them() {
+        let text = format!("{TEXT}[weir.aqm]\ntarget = \"7ms\"\n");
+        let experiment = Experiment::parse("t.toml", &text).unwrap();
+        let config = |name| {
+            let Contender::Weir(config) = contender(name, &experiment).unwrap() else { panic!("{name}") };
+            config
+        };
+        assert_eq!((config("weir").target_ns, config("weir").reserve_slots), (7_000_000, 25));
+        assert_eq!(config("weir+pi2").aqm, AQM_PI2);
+        assert_eq!(config("weir+policer").mode, MODE_POLICER);
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_the_ring_say_so() {
+        let experiment = Experiment::parse("t.toml", &format!("{TEXT}[weir]\nreserve = 90\n")).unwrap();
+        let reason = contender("weir", &experiment).unwrap_err();
+        assert!(reason.contains("reserve = 90"), "{reason}");
+    }
+}
