@@ -9,7 +9,7 @@ use weir_shared_maps::{FLAG_ECN, FLAG_HEAD_SOJOURN, PortConfig, PortCounter};
 use crate::{
     AqmCell, Decision, Queue,
     controller::{Word, ask},
-    limits, slots_admitted,
+    limits, slots_admitted, stands,
 };
 
 /// Judges one arriving frame. `aqm` is one of the `AQM_*` values, a constant in the program.
@@ -28,7 +28,7 @@ pub fn decide<C: AqmCell>(config: &PortConfig, aqm: u32, queue: &Queue, cell: &m
     }
     let limits = limits(config, queue.pace, queue.slots);
     let sojourn = queue.sojourn(config.flags & FLAG_HEAD_SOJOURN != 0);
-    if sojourn >= limits.limit {
+    if sojourn >= limits.limit && stands(config, queue.backlog) {
         return Decision::Drop(PortCounter::DropLimit);
     }
     match ask(config, aqm, &limits, cell, queue.now, sojourn, queue.backlog) {
@@ -130,6 +130,19 @@ pub(crate) mod tests {
         let d = decide(&config(), AQM_CODEL, &queue(5, 30), &mut state);
         assert_eq!(d, Decision::Drop(PortCounter::DropLimit));
         assert_eq!(state, before);
+    }
+
+    #[test]
+    fn a_small_frame_that_was_left_alone_in_the_ring_does_not_stop_those_after_it() {
+        // A report of the router's own, on a link that stood still for 109 ms; no drain rate is known.
+        let mut q = queue(200, 1);
+        (q.backlog, q.head_sojourn, q.pace) = (Bytes::new(110), Nanos::from_millis(109), None);
+        for aqm in [AQM_NONE, AQM_CODEL, AQM_PI2] {
+            assert_eq!(decide(&config(), aqm, &q, &mut AqmState::new_zeroed()), Decision::Accept);
+        }
+        (q.backlog, q.occupancy) = (Bytes::new(1515), 11);
+        let d = decide(&config(), AQM_NONE, &q, &mut AqmState::new_zeroed());
+        assert_eq!(d, Decision::Drop(PortCounter::DropLimit));
     }
 
     #[test]

@@ -60,6 +60,15 @@ pub const fn slots_admitted(slots: u32, reserve: u32) -> u32 {
     slots.saturating_sub(reserve)
 }
 
+/// Whether a queue stands: more than one full frame waits.
+///
+/// Less is left alone however old it is: a drop cannot shorten it, and the link would be left with less than a frame to
+/// send (RFC 8289 section 4.4). One frame that waits while a link is paused says nothing of those that come after it.
+#[inline(always)]
+pub const fn stands(config: &PortConfig, backlog: Bytes) -> bool {
+    backlog.get() > config.max_packet_bytes as u64
+}
+
 /// The size a frame takes on the wire: its length and the configured overhead, at least the configured minimum.
 #[inline(always)]
 pub const fn wire_bytes(config: &PortConfig, len: u32) -> Bytes {

@@ -3,7 +3,7 @@
 use weir_aqm::{Bytes, DrainParams, Level, Nanos, SignalParams, SignalVars, history};
 use weir_shared_maps::{DrainState, HistoryEntry, PortConfig, SignalState};
 
-use crate::{convert::drain_from_map, convert::drain_to_map, limits, slots_admitted};
+use crate::{convert::drain_from_map, convert::drain_to_map, limits, slots_admitted, stands};
 
 /// One look at a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,8 @@ pub fn observe(
         until: Nanos::from_nanos(signal.until_ns),
     };
     let before = vars.level_at(look.now);
-    vars.on_observation(&params, look.now, predicted, look.occupancy);
+    let sojourn = if stands(config, measured.backlog) { predicted } else { Nanos::ZERO };
+    vars.on_observation(&params, look.now, sojourn, look.occupancy);
     let entered = vars.level == Level::Full && before != Level::Full;
     *signal = SignalState {
         until_ns: vars.until.as_nanos(),
@@ -127,6 +128,16 @@ mod tests {
         let error = predicted.as_nanos().abs_diff(12_112_000);
         assert!(error < 250_000, "{predicted:?}");
         assert_eq!(signal.level, weir_shared_maps::SIGNAL_CONGESTED);
+    }
+
+    #[test]
+    fn one_old_frame_raises_no_signal() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        let mut alone = look(2_000_000, 1000, 1);
+        alone.head = alone.head.map(|head| HistoryEntry { enqueued_ns: 1_000_000_000, ..head });
+        let (measured, predicted) = observe(&config(), &alone, &mut drain, &mut signal);
+        assert_eq!((measured.head_sojourn, predicted), (Nanos::from_secs(1), Nanos::from_secs(1)));
+        assert_eq!((signal.level, signal.raised), (SIGNAL_CLEAR, 0));
     }
 
     #[test]
