@@ -22,6 +22,7 @@ pub mod history;
 pub mod inv_sqrt;
 pub mod pi2;
 pub mod signal;
+pub mod trtcm;
 pub mod units;
 pub mod verdict;
 
@@ -30,5 +31,6 @@ pub use drain::{DrainParams, DrainVars};
 pub use gcra::{Conformance, GcraParams};
 pub use pi2::{Pi2Params, Pi2Vars};
 pub use signal::{Level, SignalParams, SignalVars};
+pub use trtcm::{Colour, TrtcmParams, TrtcmVars};
 pub use units::{Bytes, Nanos, Pace, Rate};
 pub use verdict::Verdict;
