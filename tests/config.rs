@@ -1,6 +1,7 @@
 //! Configuration files through the real binary: every file of `config/bad` breaks rules, and says which.
 //!
-//! A bad file begins with one line for each problem it must show: `# expect LINE | KEY | RULE`.
+//! A bad file begins with one line for each problem it must show: `# expect LINE | KEY | RULE`, or `# expect FILE:LINE | …`
+//! for a list of subscribers that it names.
 
 #![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
@@ -26,14 +27,18 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `(line, key, rule)` of each `# expect` line.
-fn expected(text: &str) -> Vec<(usize, String, String)> {
+/// `(place, key, rule)` of each `# expect` line of the file `path`.
+fn expected(path: &Path, text: &str) -> Vec<(String, String, String)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("# expect "));
     lines
         .map(|line| {
             let mut parts = line.splitn(3, " | ").map(str::to_owned);
-            let number = parts.next().expect("a line").parse().expect("a line number");
-            (number, parts.next().expect("a key"), parts.next().expect("a rule"))
+            let place = parts.next().expect("a line");
+            let place = match place.split_once(':') {
+                Some((list, line)) => format!("{}:{line}:", path.with_file_name(list).display()),
+                None => format!("{}:{place}:", path.display()),
+            };
+            (place, parts.next().expect("a key"), parts.next().expect("a rule"))
         })
         .collect()
 }
@@ -41,20 +46,19 @@ fn expected(text: &str) -> Vec<(usize, String, String)> {
 #[test]
 fn every_bad_file_is_refused_with_its_file_line_key_value_and_rule() {
     let files = files("tests/config/bad");
-    assert!(files.len() >= 70, "only {} files found", files.len());
+    assert!(files.len() >= 150, "only {} files found", files.len());
     let mut failures = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).expect("the file is readable");
-        let expected = expected(&text);
+        let expected = expected(&path, &text);
         assert!(!expected.is_empty(), "{} says nothing about what it expects", path.display());
         let output = check(&path);
         let shown = stderr(&output);
         if output.status.code() != Some(2) {
             failures.push(format!("{}: exit status {:?}\n{shown}", path.display(), output.status.code()));
         }
-        for (line, key, rule) in &expected {
-            let place = format!("{}:{line}:", path.display());
-            let said = |shown: &&str| shown.contains(&place) && shown.contains(key) && shown.contains(rule);
+        for (place, key, rule) in &expected {
+            let said = |shown: &&str| shown.contains(place) && shown.contains(key) && shown.contains(rule);
             if !shown.lines().any(|shown| said(&shown)) {
                 failures.push(format!("{place} nothing about {key} / {rule} in:\n{shown}"));
             }
@@ -116,7 +120,10 @@ fn a_wrong_command_line_has_the_status_of_a_wrong_file() {
 fn every_example_is_valid() {
     let files = files("examples/config");
     let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).collect();
-    assert_eq!(names, ["home-router.toml", "minimal.toml", "slow-uplink-policer.toml"]);
+    assert_eq!(
+        names,
+        ["classes.toml", "home-router.toml", "isp.toml", "minimal.toml", "slow-uplink-policer.toml"]
+    );
     for path in files {
         let output = check(&path);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -136,6 +143,37 @@ fn the_examples_mean_what_they_say() {
     assert!(home.ports.iter().all(|port| port.mode == Mode::Bottleneck));
     let policer = load("slow-uplink-policer.toml").expect("valid");
     assert_eq!((policer.ports[0].mode, policer.ports[0].aqm.algorithm), (Mode::Policer, Algorithm::Codel));
+}
+
+#[test]
+fn the_examples_of_policy_are_said_back_with_classes_rules_plans_and_subscribers() {
+    let check = |name: &str| {
+        let output = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config").join(name));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let classes = check("classes.toml");
+    for line in [
+        // tc-cake(8): docsis is overhead 18 mpu 64, of which the frame has 14.
+        "port wan0: policer, rate 40mbit, overhead 4 mpu 64, codel",
+        "  class voice: priority 0 weight 1, rate 4mbit, fairness none, DSCP set to ef\n",
+        "  class default (default): priority 4 weight 1, rate 20mbit, fairness host+flow\n",
+        "policer cir 10mbit burst 256kb red is dropped\n",
+        "rule 1: dscp ef|cs5 and protocol udp and size 0..400 -> voice\n",
+        "rule 4: destination 198.51.100.20/32|2001:db8:20::/48 and protocol tcp and destination_port 22|8000-8100 -> bulk\n",
+        "rules are looked up by DSCP, VLAN, size, destination, protocol, destination port\n",
+    ] {
+        assert!(classes.contains(line), "`{line}` is not in\n{classes}");
+    }
+    let isp = check("isp.toml");
+    for line in [
+        "overhead 24 mpu 84",
+        "subscribers by destination",
+        "plan home 50: down 25mbit up to 50mbit, up 5mbit up to 10mbit\n",
+        "plan business 200: down 200mbit, up 100mbit, class business\n",
+        "4 subscribers with 7 prefixes\n",
+    ] {
+        assert!(isp.contains(line), "`{line}` is not in\n{isp}");
+    }
 }
 
 #[test]

@@ -23,7 +23,19 @@ impl GcraParams {
         // Rounded up like each packet's charge, so that one packet of exactly `burst` bytes conforms.
         Self { pace, tolerance: pace.time_for_rounded_up(burst) }
     }
+
+    /// A meter of packets: `rate` of them in a second, `burst` at once. Each costs [`PACKET`], whatever its length.
+    /// `None` for a rate of 0. The slowest rate is one packet in 4.29 s.
+    pub const fn with_packets(rate: u64, burst: u64) -> Option<Self> {
+        let Some(pace) = Pace::from_sample(Bytes::new(rate), Nanos::from_secs(1)) else {
+            return None;
+        };
+        Some(Self::with_burst(pace, Bytes::new(burst)))
+    }
 }
+
+/// The cost of one packet to a meter made with [`GcraParams::with_packets`].
+pub const PACKET: Bytes = Bytes::new(1);
 
 /// Whether a packet is within the rate.
 #[must_use]

@@ -41,6 +41,12 @@ pub enum Contender {
     Weir,
     /// weir, a meter and virtual queue of 100 Gbit/s.
     WeirPolicer,
+    /// weir with four classes, eight rules on five dimensions, and fairness hashes.
+    WeirClasses,
+    /// weir with 10 subscribers.
+    WeirTen,
+    /// weir with 100,000 subscribers.
+    WeirManyThousand,
     /// The stack forwards.
     Kernel,
     /// The stack forwards into an HTB class of 100 Gbit/s.
@@ -49,13 +55,16 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
         Self::Weir,
         Self::WeirPolicer,
+        Self::WeirClasses,
+        Self::WeirTen,
+        Self::WeirManyThousand,
         Self::Kernel,
         Self::KernelHtb,
     ];
@@ -69,6 +78,9 @@ impl Contender {
             Self::FibEgress => "FIB + redirect + trivial egress",
             Self::Weir => "weir",
             Self::WeirPolicer => "weir, policer",
+            Self::WeirClasses => "weir, 4 classes, 8 rules, hashes",
+            Self::WeirTen => "weir, 10 subscribers",
+            Self::WeirManyThousand => "weir, 100,000 subscribers",
             Self::Kernel => "kernel forwarding",
             Self::KernelHtb => "kernel forwarding + HTB",
         }
@@ -96,7 +108,11 @@ impl Stage {
             let mut attached = vec![attach_sink()?];
             let target = netdev::by_name(WAN)?.ifindex;
             let baseline = match contender {
-                Contender::Weir | Contender::WeirPolicer => return Ok((None, attached)),
+                Contender::Weir
+                | Contender::WeirPolicer
+                | Contender::WeirClasses
+                | Contender::WeirTen
+                | Contender::WeirManyThousand => return Ok((None, attached)),
                 Contender::Drop => baseline(names::PROG_BASE_DROP, target, false)?,
                 Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
                 Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
@@ -130,8 +146,11 @@ impl Stage {
     pub fn turn(&self, calls: u32, cpu: usize) -> Result<f64> {
         let turn = || {
             let started = match self.contender {
-                Contender::Weir => Some(weir("mode = \"bottleneck\"\n")?),
-                Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n")?),
+                Contender::Weir => Some(weir("mode = \"bottleneck\"\n", 0)?),
+                Contender::WeirClasses => Some(weir(CLASSES, 0)?),
+                Contender::WeirTen => Some(weir(SUBSCRIBERS, 10)?),
+                Contender::WeirManyThousand => Some(weir(SUBSCRIBERS, 100_000)?),
+                Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n", 0)?),
                 Contender::Drop
                 | Contender::Redirect
                 | Contender::Fib
@@ -247,7 +266,10 @@ impl Turn<'_> {
             | Contender::Fib
             | Contender::FibEgress
             | Contender::Weir
-            | Contender::WeirPolicer => (frames, 0),
+            | Contender::WeirPolicer
+            | Contender::WeirClasses
+            | Contender::WeirTen
+            | Contender::WeirManyThousand => (frames, 0),
             Contender::Kernel | Contender::KernelHtb => (frames, frames),
         };
         let weir: Vec<u64> = after.weir.iter().zip(before.weir).map(|(a, b)| a.wrapping_sub(b)).collect();
@@ -282,13 +304,30 @@ fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
     Ok(Program::Baseline(ebpf, name))
 }
 
-/// Starts weir with one port, and finds the program that it attached to `lan0`.
-fn weir(port: &str) -> Result<Program> {
+/// Rules of which the last matches the frame.
+const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[[port.class]]\nname = \"b\"\n\
+    [[port.class]]\nname = \"c\"\n[[port.class]]\nname = \"d\"\n\
+    [[rule]]\nclass = \"a\"\ndscp = \"ef\"\n[[rule]]\nclass = \"a\"\ndscp = \"cs5\"\n\
+    [[rule]]\nclass = \"b\"\ndestination_port = 5060\n[[rule]]\nclass = \"b\"\nprotocol = \"tcp\"\ndestination_port = 22\n\
+    [[rule]]\nclass = \"c\"\nsource = \"192.0.2.0/24\"\n[[rule]]\nclass = \"c\"\nsource = \"198.51.100.0/24\"\n\
+    [[rule]]\nclass = \"c\"\nsize = \"1400..\"\n[[rule]]\nclass = \"d\"\nprotocol = \"udp\"\n";
+
+/// The frame's destination is one of them.
+const SUBSCRIBERS: &str = "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\ndown = \"100mbit\"\n\
+    [subscribers]\nfile = \"list.csv\"\n";
+
+/// Starts weir with one port and `subscribers`, and finds the program that it attached to `lan0`.
+fn weir(port: &str, subscribers: u32) -> Result<Program> {
     let text = format!(
         "instance = \"bench-{}\"\n[[ingress]]\ndevice = \"{LAN}\"\n[[port]]\ndevice = \"{WAN}\"\n{port}",
         std::process::id()
     );
-    let config = Config::from_toml_str("bench.toml", &text)?;
+    let list = || {
+        let last = u32::from(super::bed::DESTINATION);
+        let lines = (0..subscribers).map(|i| format!("s{i},{},p\n", std::net::Ipv4Addr::from(last - i)));
+        std::iter::once("name,prefixes,plan\n".to_owned()).chain(lines).collect()
+    };
+    let config = Config::from_toml_str_with("bench.toml", &text, &|_| Ok(list()))?;
     let instance = Instance::start(&config, &StartOptions::default())?;
     let id = netdev::by_name(LAN)?.xdp.ok_or_else(|| miette!("weir attached nothing to {LAN}"))?;
     let info = loaded_programs()

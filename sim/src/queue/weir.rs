@@ -115,7 +115,7 @@ impl Weir {
     fn by_meter(&mut self, packet: &Packet) -> Decision {
         let config = &self.config;
         let now = Nanos::from_nanos(self.scratch.now_ns);
-        let cost = wire_bytes(config, packet.bytes);
+        let cost = wire_bytes(config, config.framing, packet.bytes);
         if let Some(full) = self.ring_full() {
             return Decision::Drop(full);
         }
@@ -174,7 +174,8 @@ impl Weir {
         if config.mode != MODE_POLICER && config.mode != MODE_VIRTUAL {
             return;
         }
-        let refused = (sent..self.scratch.accepted).map(|i| wire_bytes(config, self.length(i)));
+        let refused =
+            (sent..self.scratch.accepted).map(|i| wire_bytes(config, config.framing, self.length(i)));
         let cost = refused.fold(Bytes::ZERO, Bytes::saturating_add);
         let mut port = self.port.borrow_mut();
         let mut tat = policer::refund(config, Nanos::from_nanos(port.tat_ns), cost);
