@@ -108,6 +108,21 @@ impl Pace {
         Bytes::new((whole << shift).saturating_add(fraction))
     }
 
+    /// The bytes that pass in `time` in 2^-16 bytes, rounded down: for drains, where whole bytes would lose the time
+    /// between packets. From 4.29 s on [`u64::MAX`]. One unsigned division, relative error at most 2^-31.
+    #[inline(always)]
+    pub const fn bytes_in_q16(self, time: Nanos) -> u64 {
+        if time.as_nanos() >= MULT_END {
+            return u64::MAX;
+        }
+        // 2^63 / mult is at most 2^32; times a time below 2^32 it fits 64 bits.
+        let per_ns = (1 << 63) / (self.mult as u64 | MULT_MIN);
+        let scaled = time.as_nanos().wrapping_mul(per_ns);
+        // Bytes are `scaled >> (63 - shift)`, and 16 bits of fraction stay. A pace with a shift above 47 is faster
+        // than 2^15 bytes a nanosecond, and counts as that.
+        scaled >> (47u32.saturating_sub(self.shift) & 63)
+    }
+
     /// The rate in bits per second, rounded to the nearest.
     pub const fn bits_per_second(self) -> u64 {
         let mult = self.mult as u64 | MULT_MIN;
