@@ -16,7 +16,9 @@
 #![forbid(unsafe_code)]
 
 pub mod codel;
+pub mod csfq;
 pub mod drain;
+pub mod fairness;
 pub mod gcra;
 pub mod history;
 pub mod inv_sqrt;
@@ -30,6 +32,7 @@ pub mod verdict;
 
 pub use codel::{CodelParams, CodelVars};
 pub use drain::{DrainParams, DrainVars};
+pub use fairness::{FairnessParams, FairnessVerdict, FlowVars};
 pub use gcra::{Conformance, GcraParams};
 pub use overhead::LinkLayer;
 pub use pi2::{Pi2Params, Pi2Vars};
