@@ -15,6 +15,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod borrow;
 pub mod codel;
 pub mod csfq;
 pub mod drain;

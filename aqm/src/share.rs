@@ -199,9 +199,10 @@ impl ShareVars {
         self.put_in(params, tag, weight, distance);
     }
 
-    /// Fixed-point bytes that pass at `pace` since the drain was last counted.
+    /// Fixed-point bytes that pass at `pace` since the drain was last counted, for a caller that hands them out
+    /// itself ([`ShareVars::serve`]).
     #[inline(always)]
-    fn budget(&mut self, pace: Pace, now: Nanos) -> u64 {
+    pub fn budget(&mut self, pace: Pace, now: Nanos) -> u64 {
         if self.drained_until.saturating_sub(now) > SKEW_MAX {
             self.drained_until = now;
         }
