@@ -36,7 +36,7 @@ use crate::share::{ShareParams, ShareVars, TagVars};
 use crate::units::{Bytes, Nanos, Pace, saturating_mul};
 
 /// Priorities at the port, 0 the highest.
-pub const PRIORITIES: usize = 4;
+pub const PRIORITIES: usize = 8;
 /// More than this much (2^39 bytes) is not owed.
 const OWED_MAX: u64 = 1 << (39 + FRACTION);
 const FRACTION: u32 = 16;
@@ -48,9 +48,12 @@ pub struct PortParams {
     pub pace: Pace,
     /// The wheels of its shares; their horizon holds the largest room of a class per unit of its weight.
     pub share: ShareParams,
+    /// Priorities in use, at most [`PRIORITIES`]: those below this number.
+    pub priorities: u32,
 }
 
 /// State of the port. The default is idle.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortVars {
     /// Bytes within guarantees that the port's rate has yet to pay for, with 16 bits of fraction.
@@ -71,6 +74,7 @@ pub struct NodeParams {
 }
 
 /// State of a class or a subscriber. The default is idle.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeVars {
     /// Theoretical arrival time of the guaranteed meter.
@@ -132,6 +136,7 @@ impl ClassParams {
 }
 
 /// State of a class. The default is idle.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassVars {
     /// Its meters and its place at the port.
@@ -206,12 +211,8 @@ pub fn borrow(
     length: Bytes,
 ) -> Admission {
     port_vars.drain(port, now);
-    let Some(spare) = port_vars.shares.get_mut(class.priority as usize & (PRIORITIES - 1)) else {
-        return Admission::ClassShare;
-    };
     let own = class_vars.node;
-    let queue = spare.queue(&port.share, &own.tag);
-    let backlog = class_backlog(class, &own, queue, now);
+    let backlog = class_backlog(port, class, port_vars, &own, now);
     let subscribers = &mut class_vars.subscribers;
     subscribers.drain_anchored(&class.share, class.node.ceil.pace, 1 << FRACTION, now, backlog);
 
@@ -221,24 +222,94 @@ pub fn borrow(
     if subscribers.ahead(&class.share, &subscriber_vars.tag) >= class.subscriber_room {
         return Admission::SubscriberShare;
     }
-    let limited =
-        GcraParams { tolerance: class.node.ceil.tolerance.saturating_sub(class.reserve), ..class.node.ceil };
-    let Some(class_ceil_tat) = conforms(&limited, own.ceil_tat, now, length) else {
-        return Admission::ClassCeil;
+    let grant = match ask(port, class, port_vars, &own, now, length) {
+        Ok(grant) => grant,
+        Err(refusal) => return refusal,
     };
-    let within = class.node.guaranteed.as_ref();
-    if let Some(tat) = within.and_then(|meter| conforms(meter, own.guaranteed_tat, now, length)) {
-        class_vars.node.guaranteed_tat = tat;
-        port_vars.owed = owe(port_vars.owed, length);
-    } else if queue >= class.room {
-        return Admission::ClassShare;
-    } else {
-        spare.charge(&port.share, &mut class_vars.node.tag, class.node.weight, length);
-    }
-    class_vars.node.ceil_tat = class_ceil_tat;
+    charge(port, class, port_vars, &mut class_vars.node, grant, length);
     subscriber_vars.ceil_tat = ceil_tat;
     class_vars.subscribers.charge(&class.share, &mut subscriber_vars.tag, subscriber.weight, length);
     Admission::Borrowed
+}
+
+/// Where the rate for a packet comes from, and what [`charge`] is to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The ceiling's new theoretical arrival time.
+    pub ceil_tat: Nanos,
+    /// That of the guaranteed meter, for a packet within the class's guaranteed rate; else it borrows from the port.
+    pub guaranteed_tat: Option<Nanos>,
+}
+
+/// What class and port say about a packet, with nothing charged. The port has been drained up to `now`.
+///
+/// # Errors
+///
+/// [`Admission::ClassCeil`] and [`Admission::ClassShare`].
+#[inline(always)]
+pub fn ask(
+    port: &PortParams,
+    class: &ClassParams,
+    port_vars: &PortVars,
+    own: &NodeVars,
+    now: Nanos,
+    length: Bytes,
+) -> Result<Grant, Admission> {
+    let limited =
+        GcraParams { tolerance: class.node.ceil.tolerance.saturating_sub(class.reserve), ..class.node.ceil };
+    let Some(ceil_tat) = conforms(&limited, own.ceil_tat, now, length) else {
+        return Err(Admission::ClassCeil);
+    };
+    let within = class.node.guaranteed.as_ref();
+    if let Some(tat) = within.and_then(|meter| conforms(meter, own.guaranteed_tat, now, length)) {
+        return Ok(Grant { ceil_tat, guaranteed_tat: Some(tat) });
+    }
+    match port_vars.share(class.priority) {
+        Some(spare) if spare.queue(&port.share, &own.tag) < class.room => {
+            Ok(Grant { ceil_tat, guaranteed_tat: None })
+        }
+        Some(_) | None => Err(Admission::ClassShare),
+    }
+}
+
+/// Charges a packet of `length` bytes to class and port as [`ask`] granted it.
+#[inline(always)]
+pub fn charge(
+    port: &PortParams,
+    class: &ClassParams,
+    port_vars: &mut PortVars,
+    own: &mut NodeVars,
+    grant: Grant,
+    length: Bytes,
+) {
+    own.ceil_tat = grant.ceil_tat;
+    if let Some(tat) = grant.guaranteed_tat {
+        own.guaranteed_tat = tat;
+        port_vars.owe(length);
+    } else if let Some(spare) = port_vars.share_mut(class.priority) {
+        spare.charge(&port.share, &mut own.tag, class.node.weight, length);
+    }
+}
+
+/// Takes the charge of a packet back that was granted but not sent; `guaranteed` as the grant was.
+#[inline(always)]
+pub fn refund(
+    port: &PortParams,
+    class: &ClassParams,
+    port_vars: &mut PortVars,
+    own: &mut NodeVars,
+    guaranteed: bool,
+    length: Bytes,
+) {
+    own.ceil_tat = gcra::refund(&class.node.ceil, own.ceil_tat, length);
+    if guaranteed {
+        if let Some(meter) = &class.node.guaranteed {
+            own.guaranteed_tat = gcra::refund(meter, own.guaranteed_tat, length);
+        }
+        port_vars.owed = port_vars.owed.saturating_sub(saturating_mul(length.get(), 1 << FRACTION));
+    } else if let Some(spare) = port_vars.share_mut(class.priority) {
+        spare.refund(&port.share, &mut own.tag, length);
+    }
 }
 
 /// All rules, for a caller that has the states to itself. A class without subscribers has a single one, of weight 1
@@ -259,24 +330,70 @@ pub fn admit(
     {
         class_vars.node = own;
         *subscriber_vars = below;
-        port_vars.owed = owe(port_vars.owed, length);
+        port_vars.owe(length);
         return Admission::Guaranteed;
     }
     borrow(port, class, subscriber, port_vars, class_vars, subscriber_vars, now, length)
 }
 
 impl PortVars {
-    /// The port's rate since the last call: guaranteed bytes are paid first, then priority by priority.
+    /// A rate's worth of time since the last call: guaranteed bytes are paid first, then priority by priority.
     #[inline(always)]
-    fn drain(&mut self, params: &PortParams, now: Nanos) {
-        let mut budget = match self.shares.first_mut() {
+    pub fn drain(&mut self, params: &PortParams, now: Nanos) {
+        let budget = match self.shares.first_mut() {
             Some(share) => share.budget(params.pace, now),
             None => 0,
         };
+        self.pay(params, budget);
+    }
+
+    /// What has left a real queue that holds `real` bytes still: in front of one the phantom queues hold the same bytes,
+    /// so that no rate need be known.
+    #[inline(always)]
+    pub fn drain_down_to(&mut self, params: &PortParams, real: Bytes) {
+        let mut total = self.owed;
+        for share in &mut self.shares {
+            // What was left to hand out is part of what the real queue no longer holds.
+            share.credit = 0;
+            total = total.saturating_add(share.backlog);
+        }
+        self.pay(params, total.saturating_sub(saturating_mul(real.get(), 1 << FRACTION)));
+    }
+
+    /// Bytes that the port has let through and not yet paid for.
+    #[inline(always)]
+    pub fn backlog(&self) -> Bytes {
+        let shares = self.shares.iter().fold(0u64, |sum, share| sum.saturating_add(share.backlog));
+        Bytes::new(self.owed.saturating_add(shares) >> FRACTION)
+    }
+
+    /// Charges bytes that are paid before all others.
+    #[inline(always)]
+    pub fn owe(&mut self, length: Bytes) {
+        let owed = self.owed.saturating_add(saturating_mul(length.get(), 1 << FRACTION));
+        self.owed = if owed < OWED_MAX { owed } else { OWED_MAX };
+    }
+
+    /// The share of a priority.
+    #[inline(always)]
+    pub fn share(&self, priority: u32) -> Option<&ShareVars> {
+        self.shares.get(priority as usize & (PRIORITIES - 1))
+    }
+
+    #[inline(always)]
+    fn share_mut(&mut self, priority: u32) -> Option<&mut ShareVars> {
+        self.shares.get_mut(priority as usize & (PRIORITIES - 1))
+    }
+
+    #[inline(always)]
+    fn pay(&mut self, params: &PortParams, mut budget: u64) {
         let paid = if self.owed < budget { self.owed } else { budget };
         self.owed = self.owed.saturating_sub(paid);
         budget = budget.saturating_sub(paid);
-        for share in &mut self.shares {
+        for (priority, share) in self.shares.iter_mut().enumerate() {
+            if priority as u32 >= params.priorities {
+                break;
+            }
             budget = share.serve(&params.share, budget);
         }
     }
@@ -284,19 +401,21 @@ impl PortVars {
 
 /// What a class has been given beyond what it was served: by its guaranteed meter and at the port, or by its ceiling.
 #[inline(always)]
-fn class_backlog(class: &ClassParams, own: &NodeVars, queue: Bytes, now: Nanos) -> Bytes {
+pub fn class_backlog(
+    port: &PortParams,
+    class: &ClassParams,
+    port_vars: &PortVars,
+    own: &NodeVars,
+    now: Nanos,
+) -> Bytes {
+    let queue =
+        port_vars.share(class.priority).map_or(Bytes::ZERO, |share| share.queue(&port.share, &own.tag));
     let ahead = |meter: &GcraParams, tat| meter.pace.bytes_in(gcra::virtual_sojourn(tat, now));
     let guaranteed = class.node.guaranteed.as_ref();
     let served =
         queue.saturating_add(guaranteed.map_or(Bytes::ZERO, |meter| ahead(meter, own.guaranteed_tat)));
     let ceil = ahead(&class.node.ceil, own.ceil_tat);
     if served > ceil { served } else { ceil }
-}
-
-#[inline(always)]
-fn owe(owed: u64, length: Bytes) -> u64 {
-    let owed = owed.saturating_add(saturating_mul(length.get(), 1 << FRACTION));
-    if owed < OWED_MAX { owed } else { OWED_MAX }
 }
 
 #[inline(always)]

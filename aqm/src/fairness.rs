@@ -46,6 +46,7 @@ impl FairnessParams {
 }
 
 /// State of one flow: 40 bytes. The default is an idle flow.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowVars {
     /// Its phantom queue.

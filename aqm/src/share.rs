@@ -42,6 +42,7 @@ const SKEW_MAX: Nanos = Nanos::from_millis(1);
 
 /// State of one drain and the phantom queues on it. The default is idle. Fixed-point numbers have 16 bits of
 /// fraction.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareVars {
     /// Virtual service: bytes that a queue of weight 1 has lost since the beginning, fixed point, wrapping.
@@ -75,6 +76,7 @@ impl Default for ShareVars {
 }
 
 /// A phantom queue's place among the others. The default is an empty queue.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TagVars {
     /// The virtual service at which the queue will be empty, fixed point.

@@ -47,6 +47,7 @@ const GRAIN_MIN: u32 = 6;
 const GRAIN_MAX: u32 = 12;
 
 /// Tags in one bucket, summed up.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// Sum of their weights.

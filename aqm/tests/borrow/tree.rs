@@ -53,7 +53,8 @@ pub struct Tree {
 
 impl Tree {
     pub fn new(rate: u64, classes: Vec<Class>) -> Self {
-        let port = PortParams { pace: pace(rate), share: ShareParams::for_horizon(rate / 8 / 20) };
+        let port =
+            PortParams { pace: pace(rate), share: ShareParams::for_horizon(rate / 8 / 20), priorities: 4 };
         Self { port, vars: PortVars::default(), classes }
     }
 }
@@ -101,7 +102,7 @@ impl Policy for Marks {
         let own =
             params.guaranteed.is_some_and(|meter| Self::meter(&meter, &mut vars.guaranteed_tat, now, length));
         if !own {
-            let levels = borrow::PRIORITIES as u64;
+            let levels = u64::from(self.tree.port.priorities);
             let steps = levels - u64::from(class.params.priority);
             let mark = Nanos::from_nanos(self.port.tolerance.as_nanos() / levels * steps);
             if charged.saturating_sub(now) > mark {
