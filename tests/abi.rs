@@ -10,14 +10,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
-        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
+        BPF_MAP_TYPE_PERCPU_ARRAY,
     },
     programs::XdpAttachType,
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BatchScratch, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PortConfig, PortCounters,
-    PortRoute, PortState, RingHistory, RingRecipe, RingState, names,
+    BatchScratch, ClassConfig, ClassCounters, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS,
+    PlanConfig, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe,
+    RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -29,6 +31,9 @@ const DEVMAP_VALUES: [usize; 2] = [4, 8];
 
 fn shapes() -> BTreeMap<&'static str, Shape> {
     let array = |value, entries| (BPF_MAP_TYPE_ARRAY, 4, value, entries);
+    // `struct bpf_lpm_trie_key` (`include/uapi/linux/bpf.h`): the prefix length, then the address.
+    let trie = |address: usize| (BPF_MAP_TYPE_LPM_TRIE, 4 + address, 8, None);
+    let hash = |key: usize| (BPF_MAP_TYPE_HASH, key, size_of::<SubscriberEntry>(), None);
     let per_cpu = |value, entries| (BPF_MAP_TYPE_PERCPU_ARRAY, 4, value, Some(entries));
     BTreeMap::from([
         (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
@@ -43,6 +48,25 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_INGRESS, array(size_of::<IngressConfig>(), Some(MAX_INGRESS))),
         (names::MAP_INGRESS_COUNTERS, per_cpu(size_of::<IngressCounters>(), MAX_INGRESS)),
         (names::MAP_PORT_COUNTERS, per_cpu(size_of::<PortCounters>(), MAX_PORTS)),
+        (names::MAP_CLASSES, array(size_of::<ClassConfig>(), None)),
+        (names::MAP_CLASS_COUNTERS, (BPF_MAP_TYPE_PERCPU_ARRAY, 4, size_of::<ClassCounters>(), None)),
+        (names::MAP_RULE_DSCP, array(8, None)),
+        (names::MAP_RULE_VLAN, array(8, None)),
+        (names::MAP_RULE_PROTOCOL, array(8, None)),
+        (names::MAP_RULE_SOURCE_PORT, array(8, None)),
+        (names::MAP_RULE_DESTINATION_PORT, array(8, None)),
+        (names::MAP_RULE_SIZE, array(8, None)),
+        (names::MAP_RULE_SOURCE4, trie(4)),
+        (names::MAP_RULE_DESTINATION4, trie(4)),
+        (names::MAP_RULE_SOURCE6, trie(16)),
+        (names::MAP_RULE_DESTINATION6, trie(16)),
+        (names::MAP_RULE_CLASS, array(4, None)),
+        (names::MAP_PLANS, array(size_of::<PlanConfig>(), None)),
+        (names::MAP_PLAN_CLASS, array(4, None)),
+        (names::MAP_PREFIX_MASKS, array(size_of::<PrefixMasks>(), Some(1))),
+        (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
+        (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
+        (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
     ])
 }
 
@@ -159,6 +183,13 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_MAC_HIGH,
                 names::GLOBAL_VLANS,
                 names::GLOBAL_META,
+                names::GLOBAL_RULES_LOW,
+                names::GLOBAL_RULES_HIGH,
+                names::GLOBAL_DIMENSIONS,
+                names::GLOBAL_SUBSCRIBERS,
+                names::GLOBAL_PLAN_CLASSES,
+                names::GLOBAL_HASHES,
+                names::GLOBAL_HASH_SEED,
             ],
         ),
         (
@@ -169,6 +200,8 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_AQM,
                 names::GLOBAL_DRIVER,
                 names::GLOBAL_RINGS,
+                names::GLOBAL_CLASSES,
+                names::GLOBAL_FRAMING,
             ],
         ),
         (&BASELINE, &[names::GLOBAL_BASE_TARGET]),

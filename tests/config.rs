@@ -1,6 +1,7 @@
 //! Configuration files through the real binary: every file of `config/bad` breaks rules, and says which.
 //!
-//! A bad file begins with one line for each problem it must show: `# expect LINE | KEY | RULE`.
+//! A bad file begins with one line for each problem it must show: `# expect LINE | KEY | RULE`, or `# expect FILE:LINE | …`
+//! for a list of subscribers that it names.
 
 #![allow(clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
@@ -26,14 +27,18 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// `(line, key, rule)` of each `# expect` line.
-fn expected(text: &str) -> Vec<(usize, String, String)> {
+/// `(place, key, rule)` of each `# expect` line of the file `path`.
+fn expected(path: &Path, text: &str) -> Vec<(String, String, String)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("# expect "));
     lines
         .map(|line| {
             let mut parts = line.splitn(3, " | ").map(str::to_owned);
-            let number = parts.next().expect("a line").parse().expect("a line number");
-            (number, parts.next().expect("a key"), parts.next().expect("a rule"))
+            let place = parts.next().expect("a line");
+            let place = match place.split_once(':') {
+                Some((list, line)) => format!("{}:{line}:", path.with_file_name(list).display()),
+                None => format!("{}:{place}:", path.display()),
+            };
+            (place, parts.next().expect("a key"), parts.next().expect("a rule"))
         })
         .collect()
 }
@@ -41,20 +46,19 @@ fn expected(text: &str) -> Vec<(usize, String, String)> {
 #[test]
 fn every_bad_file_is_refused_with_its_file_line_key_value_and_rule() {
     let files = files("tests/config/bad");
-    assert!(files.len() >= 70, "only {} files found", files.len());
+    assert!(files.len() >= 150, "only {} files found", files.len());
     let mut failures = Vec::new();
     for path in files {
         let text = std::fs::read_to_string(&path).expect("the file is readable");
-        let expected = expected(&text);
+        let expected = expected(&path, &text);
         assert!(!expected.is_empty(), "{} says nothing about what it expects", path.display());
         let output = check(&path);
         let shown = stderr(&output);
         if output.status.code() != Some(2) {
             failures.push(format!("{}: exit status {:?}\n{shown}", path.display(), output.status.code()));
         }
-        for (line, key, rule) in &expected {
-            let place = format!("{}:{line}:", path.display());
-            let said = |shown: &&str| shown.contains(&place) && shown.contains(key) && shown.contains(rule);
+        for (place, key, rule) in &expected {
+            let said = |shown: &&str| shown.contains(place) && shown.contains(key) && shown.contains(rule);
             if !shown.lines().any(|shown| said(&shown)) {
                 failures.push(format!("{place} nothing about {key} / {rule} in:\n{shown}"));
             }
@@ -116,7 +120,10 @@ fn a_wrong_command_line_has_the_status_of_a_wrong_file() {
 fn every_example_is_valid() {
     let files = files("examples/config");
     let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).collect();
-    assert_eq!(names, ["home-router.toml", "minimal.toml", "slow-uplink-policer.toml"]);
+    assert_eq!(
+        names,
+        ["classes.toml", "home-router.toml", "isp.toml", "minimal.toml", "slow-uplink-policer.toml"]
+    );
     for path in files {
         let output = check(&path);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -89,6 +89,10 @@ pub(crate) mod tests {
             alpha: 44,
             beta: 879,
             netns_inum: 0,
+            framing: 0,
+            classes: 0,
+            default_class: 0,
+            side: 0,
         }
     }
 

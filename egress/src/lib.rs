@@ -21,5 +21,5 @@ pub use convert::{
     codel_from_map, codel_to_map, drain_from_map, drain_to_map, pace_from_map, pace_of_word, pace_word,
 };
 pub use decision::Decision;
-pub use limits::{Limits, limits, slots_admitted, wire_bytes};
+pub use limits::{Limits, framing_of, limits, slots_admitted, wire_bytes};
 pub use queue::Queue;

@@ -1,7 +1,7 @@
 //! The configured times, bent to what the link and the ring can do.
 
-use weir_aqm::{Bytes, Nanos, Pace};
-use weir_shared_maps::PortConfig;
+use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, overhead::Framing};
+use weir_shared_maps::{FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, PortConfig};
 
 /// Times the decision compares sojourns with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,28 @@ pub const fn slots_admitted(slots: u32, reserve: u32) -> u32 {
     slots.saturating_sub(reserve)
 }
 
-/// The size a frame takes on the wire: its length and the configured overhead, at least the configured minimum.
+/// The size a frame takes on the wire: its length and the configured overhead, at least the configured minimum, cut up as
+/// `framing` (`FRAMING_*`, that of the port; a constant where the caller has one) says.
 #[inline(always)]
-pub const fn wire_bytes(config: &PortConfig, len: u32) -> Bytes {
+pub fn wire_bytes(config: &PortConfig, framing: u32, len: u32) -> Bytes {
     let with_overhead = len.saturating_add_signed(config.overhead_bytes);
     let size = if with_overhead > config.mpu_bytes { with_overhead } else { config.mpu_bytes };
-    Bytes::new(size as u64)
+    let size = Bytes::new(size as u64);
+    if framing == FRAMING_NONE {
+        return size;
+    }
+    let framing = framing_of(framing);
+    LinkLayer { framing, ..LinkLayer::RAW }.adjusted(size)
+}
+
+/// What a `FRAMING_*` value stands for.
+#[inline(always)]
+pub const fn framing_of(framing: u32) -> Framing {
+    match framing {
+        FRAMING_ATM => Framing::Atm,
+        FRAMING_PTM => Framing::Ptm,
+        _ => Framing::None,
+    }
 }
 
 #[cfg(test)]
@@ -111,9 +127,20 @@ mod tests {
     fn overhead_may_be_negative_and_never_wraps() {
         let mut c = config();
         (c.overhead_bytes, c.mpu_bytes) = (-64, 0);
-        assert_eq!(wire_bytes(&c, 60), Bytes::ZERO);
+        assert_eq!(wire_bytes(&c, FRAMING_NONE, 60), Bytes::ZERO);
         (c.overhead_bytes, c.mpu_bytes) = (24, 84);
-        assert_eq!(wire_bytes(&c, 42), Bytes::new(84));
-        assert_eq!(wire_bytes(&c, 1514), Bytes::new(1538));
+        assert_eq!(wire_bytes(&c, FRAMING_NONE, 42), Bytes::new(84));
+        assert_eq!(wire_bytes(&c, FRAMING_NONE, 1514), Bytes::new(1538));
+    }
+
+    #[test]
+    fn cells_and_ptm_blocks_are_counted_after_overhead_and_smallest_size() {
+        let mut c = config();
+        // PPPoE over LLC/SNAP: 40 bytes on the IP packet, of which XDP's frame has 14.
+        c.overhead_bytes = 26;
+        assert_eq!(wire_bytes(&c, FRAMING_ATM, 1514), Bytes::new(33 * 53));
+        assert_eq!(wire_bytes(&c, FRAMING_ATM, 54), Bytes::new(2 * 53));
+        c.overhead_bytes = 16;
+        assert_eq!(wire_bytes(&c, FRAMING_PTM, 1514), Bytes::new(1530 + 24));
     }
 }

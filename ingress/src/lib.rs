@@ -9,7 +9,11 @@
 mod back_off;
 mod classify;
 mod exit;
+pub mod hash;
+pub mod key;
 mod route;
+pub mod rules;
+pub mod subscriber;
 
 pub use back_off::{Backing, back_off};
 pub use classify::{Classified, ETH_MAC_MASK, addressed_to, classify, vlan_listed};

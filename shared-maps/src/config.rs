@@ -20,6 +20,16 @@ pub const AQM_CODEL: u32 = 1;
 /// PI2: the classic half of RFC 9332 at enqueue.
 pub const AQM_PI2: u32 = 2;
 
+/// DualPI2's pair in one decision: a step mark for ECT(1), PI2 coupled to it for the rest (RFC 9332). Classes only.
+pub const AQM_L4S: u32 = 3;
+
+/// Frames enter the link as they are.
+pub const FRAMING_NONE: u32 = 0;
+/// Frames are cut into ATM cells.
+pub const FRAMING_ATM: u32 = 1;
+/// Frames are sent with 64b/65b encoding (PTM).
+pub const FRAMING_PTM: u32 = 2;
+
 /// No recipe: the ring cannot be read.
 pub const DRIVER_NONE: u32 = 0;
 /// tun/tap: `struct tun_file.tx_ring`, a `struct ptr_ring`.
@@ -84,9 +94,17 @@ pub struct PortConfig {
     pub beta: u32,
     /// Inode number of the network namespace (`/proc/self/ns/net`): ifindexes repeat between namespaces.
     pub netns_inum: u32,
+    /// `FRAMING_*`: how the link cuts frames up, applied after overhead and smallest size.
+    pub framing: u32,
+    /// Classes of the port, at most [`crate::MAX_CLASSES`]; 0 where none is configured.
+    pub classes: u32,
+    /// Class of what no rule and no plan assigns, and of packets that arrive without metadata.
+    pub default_class: u32,
+    /// `SIDE_*`: which address of a packet names its subscriber, and thus which of the plan's rates hold.
+    pub side: u32,
 }
 
-const _: () = assert!(size_of::<PortConfig>() == 7 * 8 + 16 * 4);
+const _: () = assert!(size_of::<PortConfig>() == 7 * 8 + 20 * 4);
 
 /// What ingress must know of a port: the value of the ifindex → port map. All zero: not a port.
 #[repr(C)]
@@ -98,8 +116,12 @@ pub struct PortRoute {
     pub ring_base: u32,
     /// Number of rings, at least 1; 0 where the ifindex is not a managed port.
     pub rings: u32,
+    /// Class of what no rule and no plan assigns.
+    pub default_class: u16,
+    /// `SIDE_*`: which address names the subscriber.
+    pub side: u8,
     /// Reserved, zero.
-    pub reserved: u32,
+    pub reserved: u8,
 }
 
 /// Where a driver keeps its TX ring: offsets in bytes, resolved from BTF by user space at load time.

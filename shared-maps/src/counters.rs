@@ -114,6 +114,43 @@ counters!(
     StackDrops = "stack_drops",
     /// Packets that found the AQM state busy on another CPU and were let through undecided.
     AqmBusy = "aqm_busy",
+    /// Frames without ingress's metadata, although classes are configured: taken for the default class.
+    NoMetadata = "no_metadata",
+});
+
+counters!(
+    /// What became of the frames of one class. Egress counts them where the port has classes.
+    ClassCounter, 32, {
+    /// Frames of the class that the egress program saw.
+    Seen = "seen",
+    /// Frames it let through to the driver (marked ones among them).
+    Accepted = "accepted",
+    /// Bytes of those frames, without link-layer overhead.
+    AcceptedBytes = "accepted_bytes",
+    /// Frames marked CE instead of dropped.
+    Marked = "marked",
+    /// Dropped by the AQM.
+    DropAqm = "aqm",
+    /// Dropped because the arriving packet's sojourn was beyond the limit.
+    DropLimit = "limit",
+    /// Dropped because the ring has no slot left for this class.
+    DropAdmission = "ring_admission",
+    /// Dropped because the class's ceiling or the port's rate is used up.
+    DropRate = "rate",
+    /// Dropped because the subscriber's ceiling is used up.
+    DropSubscriber = "subscriber",
+    /// Dropped because its flow or host has had its share.
+    DropFairness = "fairness",
+    /// Dropped by the class's policer for its colour.
+    DropColour = "colour",
+    /// Within the policer's committed rate.
+    Green = "green",
+    /// Above the committed, within the peak rate.
+    Yellow = "yellow",
+    /// Above the policer's highest rate.
+    Red = "red",
+    /// Frames whose code point was changed.
+    Remarked = "remarked",
 });
 
 /// Per-CPU value of one ingress device, indexed by [`IngressCounter`].
@@ -128,6 +165,14 @@ pub struct IngressCounters {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PortCounters {
+    /// Frames (or bytes, where the name says so) per counter since the map was made.
+    pub slots: [u64; 32],
+}
+
+/// Per-CPU value of one class, indexed by [`ClassCounter`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ClassCounters {
     /// Frames (or bytes, where the name says so) per counter since the map was made.
     pub slots: [u64; 32],
 }

@@ -14,22 +14,34 @@ mod counters;
 pub mod names;
 #[cfg(feature = "user")]
 mod pod;
+mod policy;
 mod state;
 
 pub use config::{
-    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
-    FLAG_HEAD_SOJOURN, IngressConfig, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
-    PortConfig, PortRoute, RingRecipe, VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
+    FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_METER,
+    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, VLAN_WORDS,
 };
-pub use counters::{CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters};
+pub use counters::{
+    ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,
+};
+pub use policy::{
+    CLASS_NONE, COLOUR_DROP, ClassConfig, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL,
+    DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, DSCP_KEEP, FAIRNESS_DESTINATION,
+    FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
+    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_PREFIX_LENGTHS, MAX_RULES,
+    MAX_SUBSCRIBERS, POLICER_BYTES, POLICER_NONE, POLICER_PACKETS, PlanConfig, PlanRates, PrefixMask4,
+    PrefixMask6, PrefixMasks, SIDE_DESTINATION, SIDE_NONE, SIDE_SOURCE, SIZE_ENTRIES, SubscriberEntry,
+    SubscriberKey4, SubscriberKey6, SubscriberMeter, SubscriberState,
+};
 pub use state::{
     AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
-    META_MAGIC, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR, SIGNAL_CONGESTED,
-    SIGNAL_FULL, SignalState,
+    META_MAGIC, MetaHead, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR,
+    SIGNAL_CONGESTED, SIGNAL_FULL, SignalState,
 };
 
 /// Version of everything in this crate; the directory of the pins carries it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Most ports (managed egress devices) of one instance.
 pub const MAX_PORTS: u32 = 64;
 /// Most ingress devices of one instance.

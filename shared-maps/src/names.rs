@@ -26,9 +26,47 @@ pub const MAP_INGRESS: &str = "WEIR_INGRESS";
 pub const MAP_INGRESS_COUNTERS: &str = "WEIR_IN_COUNT";
 /// Per-CPU array: port index → [`crate::PortCounters`].
 pub const MAP_PORT_COUNTERS: &str = "WEIR_OUT_COUNT";
+/// Array: `port * MAX_CLASSES + class` → [`crate::ClassConfig`].
+pub const MAP_CLASSES: &str = "WEIR_CLASSES";
+/// Per-CPU array: `port * MAX_CLASSES + class` → [`crate::ClassCounters`].
+pub const MAP_CLASS_COUNTERS: &str = "WEIR_CLASS_CNT";
+/// Array: DSCP → `u64`, whose bit i says whether rule i's condition on the DSCP holds or is absent. So have the next nine.
+pub const MAP_RULE_DSCP: &str = "WEIR_R_DSCP";
+/// Array: VLAN, 0 where untagged → rules.
+pub const MAP_RULE_VLAN: &str = "WEIR_R_VLAN";
+/// Array: IANA protocol number → rules.
+pub const MAP_RULE_PROTOCOL: &str = "WEIR_R_PROTO";
+/// Array: source port, 0 where there is none → rules.
+pub const MAP_RULE_SOURCE_PORT: &str = "WEIR_R_SPORT";
+/// Array: destination port, alike → rules.
+pub const MAP_RULE_DESTINATION_PORT: &str = "WEIR_R_DPORT";
+/// Array: bytes of the IP packet, clamped to [`crate::SIZE_ENTRIES`]` - 1` → rules.
+pub const MAP_RULE_SIZE: &str = "WEIR_R_SIZE";
+/// LPM trie: IPv4 source → rules, the bits of covering prefixes included.
+pub const MAP_RULE_SOURCE4: &str = "WEIR_R_SRC4";
+/// LPM trie: IPv4 destination → rules.
+pub const MAP_RULE_DESTINATION4: &str = "WEIR_R_DST4";
+/// LPM trie: IPv6 source → rules.
+pub const MAP_RULE_SOURCE6: &str = "WEIR_R_SRC6";
+/// LPM trie: IPv6 destination → rules.
+pub const MAP_RULE_DESTINATION6: &str = "WEIR_R_DST6";
+/// Array: `port * MAX_RULES + rule` → `u32`, the rule's class at that port.
+pub const MAP_RULE_CLASS: &str = "WEIR_RULE_CLASS";
+/// Array: plan index → [`crate::PlanConfig`].
+pub const MAP_PLANS: &str = "WEIR_PLANS";
+/// Array: `port * MAX_PLANS + plan` → `u32`, the plan's class at that port, or [`crate::CLASS_NONE`].
+pub const MAP_PLAN_CLASS: &str = "WEIR_PLAN_CLASS";
+/// Array of one: [`crate::PrefixMasks`].
+pub const MAP_PREFIX_MASKS: &str = "WEIR_SUB_MASKS";
+/// Hash: [`crate::SubscriberKey4`] → [`crate::SubscriberEntry`]. docs/policy.md compares it with an LPM trie.
+pub const MAP_SUBSCRIBERS4: &str = "WEIR_SUB4";
+/// Hash: [`crate::SubscriberKey6`] → [`crate::SubscriberEntry`].
+pub const MAP_SUBSCRIBERS6: &str = "WEIR_SUB6";
+/// Array: subscriber index → [`crate::SubscriberState`].
+pub const MAP_SUBSCRIBER_STATE: &str = "WEIR_SUB_STATE";
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 11] = [
+pub const PINNED_MAPS: [&str; 30] = [
     MAP_DEVMAP,
     MAP_ROUTES,
     MAP_PORTS,
@@ -40,6 +78,25 @@ pub const PINNED_MAPS: [&str; 11] = [
     MAP_INGRESS,
     MAP_INGRESS_COUNTERS,
     MAP_PORT_COUNTERS,
+    MAP_CLASSES,
+    MAP_CLASS_COUNTERS,
+    MAP_RULE_DSCP,
+    MAP_RULE_VLAN,
+    MAP_RULE_PROTOCOL,
+    MAP_RULE_SOURCE_PORT,
+    MAP_RULE_DESTINATION_PORT,
+    MAP_RULE_SIZE,
+    MAP_RULE_SOURCE4,
+    MAP_RULE_DESTINATION4,
+    MAP_RULE_SOURCE6,
+    MAP_RULE_DESTINATION6,
+    MAP_RULE_CLASS,
+    MAP_PLANS,
+    MAP_PLAN_CLASS,
+    MAP_PREFIX_MASKS,
+    MAP_SUBSCRIBERS4,
+    MAP_SUBSCRIBERS6,
+    MAP_SUBSCRIBER_STATE,
 ];
 
 /// XDP program of an ingress device (`ingress` object).
@@ -78,8 +135,22 @@ pub const GLOBAL_MAC_LOW: &str = "MAC_LOW";
 pub const GLOBAL_MAC_HIGH: &str = "MAC_HIGH";
 /// `u32`: non-zero where the config lists VLANs for the device; zero removes the code.
 pub const GLOBAL_VLANS: &str = "VLANS";
-/// `u32`: non-zero where egress has a use for the metadata; zero removes the code.
+/// `u32`: what egress has a use for: 0 nothing, 1 a [`crate::MetaHead`], 2 a [`crate::PacketMeta`].
 pub const GLOBAL_META: &str = "META";
+/// `u32`: the rules that may match what arrives at the device, rules 0 to 31; with the next one zero: no rules.
+pub const GLOBAL_RULES_LOW: &str = "RULES_LOW";
+/// `u32`: the same for rules 32 to 63.
+pub const GLOBAL_RULES_HIGH: &str = "RULES_HIGH";
+/// `u32`: `DIM_*` bits of what the rules look at; the others are not looked at.
+pub const GLOBAL_DIMENSIONS: &str = "DIMENSIONS";
+/// `u32`: non-zero where a port has subscribers.
+pub const GLOBAL_SUBSCRIBERS: &str = "SUBSCRIBERS";
+/// `u32`: non-zero where a plan may name a class.
+pub const GLOBAL_PLAN_CLASSES: &str = "PLAN_CLASSES";
+/// `u32`: `HASH_*` bits of the hashes that a class asks for.
+pub const GLOBAL_HASHES: &str = "HASHES";
+/// `u32`: what the hashes begin with, different in each instance.
+pub const GLOBAL_HASH_SEED: &str = "HASH_SEED";
 /// `u32`: which port this copy of the egress program serves.
 pub const GLOBAL_PORT_INDEX: &str = "PORT_INDEX";
 /// `u32`: one of the `MODE_*` values; the other modes' code is removed at load.
@@ -90,5 +161,9 @@ pub const GLOBAL_AQM: &str = "AQM";
 pub const GLOBAL_DRIVER: &str = "DRIVER";
 /// `u32`: number of TX rings of the port.
 pub const GLOBAL_RINGS: &str = "RINGS";
+/// `u32`: number of the port's classes; 0 removes what belongs to classes.
+pub const GLOBAL_CLASSES: &str = "CLASSES";
+/// `u32`: one of the `FRAMING_*` values.
+pub const GLOBAL_FRAMING: &str = "FRAMING";
 /// `u32`: the target of `base_redirect`, an ifindex.
 pub const GLOBAL_BASE_TARGET: &str = "BASE_TARGET";

@@ -1,8 +1,9 @@
 //! aya's proof obligation for map values, host side only.
 
 use crate::{
-    BatchScratch, IngressConfig, IngressCounters, PortConfig, PortCounters, PortRoute, PortState,
-    RingHistory, RingRecipe, RingState,
+    BatchScratch, ClassConfig, ClassCounters, IngressConfig, IngressCounters, PlanConfig, PortConfig,
+    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
+    SubscriberKey4, SubscriberKey6, SubscriberState,
 };
 
 macro_rules! pod {
@@ -15,13 +16,21 @@ macro_rules! pod {
 
 pod!(
     BatchScratch,
+    ClassConfig,
+    ClassCounters,
     IngressConfig,
     IngressCounters,
+    PlanConfig,
     PortConfig,
     PortCounters,
     PortRoute,
     PortState,
+    PrefixMasks,
     RingHistory,
     RingRecipe,
     RingState,
+    SubscriberEntry,
+    SubscriberKey4,
+    SubscriberKey6,
+    SubscriberState,
 );

@@ -210,13 +210,13 @@ pub struct BatchScratch {
 
 const _: () = assert!(size_of::<BatchScratch>() == 32 + 24 + 64);
 
-/// [`PacketMeta::magic`] of this ABI version.
-pub const META_MAGIC: u16 = 0x7701;
+/// [`MetaHead::magic`] of this ABI version.
+pub const META_MAGIC: u16 = 0x7702;
 
-/// What ingress tells egress about a frame, in front of its first byte (XDP metadata; a multiple of 4, at most 32 bytes).
+/// What ingress tells egress about any frame, in front of its first byte (XDP metadata).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PacketMeta {
+pub struct MetaHead {
     /// [`META_MAGIC`].
     pub magic: u16,
     /// 4 or 6.
@@ -225,4 +225,28 @@ pub struct PacketMeta {
     pub l3_offset: u8,
 }
 
-const _: () = assert!(size_of::<PacketMeta>() == 4);
+const _: () = assert!(size_of::<MetaHead>() == 4);
+
+/// What ingress tells egress where classes, fairness or subscribers are configured. XDP metadata is a multiple of 4 and
+/// at most 32 bytes long.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PacketMeta {
+    /// As if it stood alone; whether more follows shows in the length of the metadata.
+    pub head: MetaHead,
+    /// Class at the port, below its number of classes.
+    pub class: u16,
+    /// Index of the subscriber's plan; 0 where `subscriber` is 0.
+    pub plan: u16,
+    /// Index of the subscriber's state; 0 for nobody's packet.
+    pub subscriber: u32,
+    /// Hash of addresses, protocol and ports; 0 where nobody asks for it (`HASH_FLOW`).
+    pub flow_hash: u32,
+    /// Hash of the source address, alike (`HASH_SOURCE`).
+    pub source_hash: u32,
+    /// Hash of the destination address, alike (`HASH_DESTINATION`).
+    pub destination_hash: u32,
+}
+
+const _: () = assert!(size_of::<PacketMeta>() == 24);
+const _: () = assert!(crate::MAX_PLANS <= 1 << 16);

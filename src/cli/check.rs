@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::Error;
 use crate::config::units::{show_rate, show_size, show_time};
-use crate::config::{Algorithm, Config, Ingress, Port, Sojourn};
+use crate::config::{Algorithm, Aqm, Config, Ingress, Port, Sojourn};
+use weir_aqm::overhead::Framing;
 
 /// Checks `path` and writes what it means.
 pub(super) fn run(path: &Path, out: &mut impl Write) -> Result<(), Error> {
@@ -20,6 +21,12 @@ pub(super) fn run(path: &Path, out: &mut impl Write) -> Result<(), Error> {
     }
     for port in &config.ports {
         writeln!(out, "{}", port_line(port))?;
+        for line in super::policy::class_lines(port) {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    for line in super::policy::lines(&config) {
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }
@@ -35,17 +42,23 @@ fn ingress_line(ingress: &Ingress) -> String {
 fn port_line(port: &Port) -> String {
     let mut parts = vec![format!("port {}: {}", port.device, port.mode.name())];
     parts.extend(port.rate.map(|rate| format!("rate {}", show_rate(rate))));
-    if port.overhead != 0 || port.mpu != 0 {
-        parts.push(format!("overhead {} mpu {}", port.overhead, port.mpu));
+    if port.overhead != 0 || port.mpu != 0 || port.framing != Framing::None {
+        let framing = match port.framing {
+            Framing::None => "",
+            Framing::Atm => " in ATM cells",
+            Framing::Ptm => " in PTM blocks",
+        };
+        parts.push(format!("overhead {} mpu {}{framing}", port.overhead, port.mpu));
     }
     parts.extend(port.burst.map(|burst| format!("burst {}", show_size(burst))));
     parts.extend(port.reserve.map(|reserve| format!("reserve {reserve} slots")));
-    parts.push(aqm(port));
+    parts.push(aqm(&port.aqm));
+    parts.extend(port.subscribers.map(|side| format!("subscribers by {}", side.name())));
     parts.join(", ")
 }
 
-fn aqm(port: &Port) -> String {
-    let aqm = &port.aqm;
+/// An AQM in words.
+pub(super) fn aqm(aqm: &Aqm) -> String {
     if aqm.algorithm == Algorithm::None {
         return "no AQM".to_owned();
     }

@@ -9,8 +9,11 @@
 //! `weir lab` adds two: 130 after an interrupt, and `weir lab exec` has the status of the command it ran.
 
 mod check;
+mod import;
 pub mod lab;
+mod policy;
 mod probe;
+mod reload;
 mod run;
 mod status;
 mod table;
@@ -45,6 +48,10 @@ enum Command {
     Run(RunArgs),
     /// Check a configuration file and say what it means; touches nothing, needs no privileges
     Check(ConfigArgs),
+    /// Apply a changed list of subscribers and plans to the running instance; refused where anything else changed
+    Reload(ConfigArgs),
+    /// Print a configuration made from LibreQoS's ShapedDevices.csv or the UCI file of sqm-scripts
+    Import(ImportArgs),
     /// Show what a running instance does, read back from its maps
     Status(StatusArgs),
     /// Show what the devices here can do: native XDP, redirect target, readable TX ring
@@ -74,9 +81,25 @@ struct StatusArgs {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Show one subscriber, by name or by one of its addresses
+    #[arg(long, value_name = "NAME|ADDRESS")]
+    subscriber: Option<String>,
     /// Which instance, as named in its configuration file
     #[arg(long, value_name = "NAME", default_value = DEFAULT_INSTANCE, value_parser = instance_name)]
     instance: InstanceName,
+}
+
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// The file to read
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What the file is; told from its contents where it is not said
+    #[arg(long, value_enum)]
+    format: Option<import::Format>,
+    /// Write the subscribers to this CSV file instead of into the configuration
+    #[arg(long, value_name = "OUT")]
+    csv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +123,17 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+    /// A file of another program could not be imported.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Import(#[from] import::ImportError),
+    /// Nobody has this name or address.
+    #[error("no subscriber has the name or address {asked}")]
+    #[diagnostic(code(weir::cli::no_subscriber), help("names are those of the configuration that runs"))]
+    NoSubscriber {
+        /// What was asked for.
+        asked: String,
+    },
     /// An experiment failed or was refused.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -125,9 +159,16 @@ pub enum Error {
 impl Error {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(2),
+            Self::Config(_) | Self::Import(_) => ExitCode::from(2),
+            Self::Datapath(datapath::Error::ReloadRefused { .. } | datapath::Error::NoRoom { .. }) => {
+                ExitCode::from(2)
+            }
             Self::Lab(error) => error.exit_code(),
-            Self::Datapath(_) | Self::Exporter(_) | Self::Runtime(_) | Self::Output(_) => ExitCode::FAILURE,
+            Self::NoSubscriber { .. }
+            | Self::Datapath(_)
+            | Self::Exporter(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -153,7 +194,12 @@ fn run_command(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Run(args) => run::run(&args.config.config, &StartOptions { keep: args.keep }, out)?,
         Command::Check(args) => check::run(&args.config, out)?,
-        Command::Status(args) => status::run(args.instance.as_str(), args.json, out)?,
+        Command::Reload(args) => reload::run(&args.config, out)?,
+        Command::Import(args) => import::run(&args.file, args.format, args.csv.as_deref(), out)?,
+        Command::Status(args) => match &args.subscriber {
+            Some(asked) => status::subscriber(args.instance.as_str(), asked, args.json, out)?,
+            None => status::run(args.instance.as_str(), args.json, out)?,
+        },
         Command::Probe(args) => probe::run(&args.devices, args.json, out)?,
         Command::Lab(args) => return Ok(lab::run(args)?),
     }

@@ -3,22 +3,88 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use serde::Serialize;
 use weir_aqm::{Nanos, Rate};
-use weir_shared_maps::{CounterId as _, IngressCounter, PortCounter};
+use weir_shared_maps::{ClassCounter, CounterId as _, IngressCounter, PortCounter};
 
 use super::{Error, table::table};
+use crate::config::decode::RunningPlan;
 use crate::config::units::{show_rate, show_time};
-use crate::datapath::{IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+use crate::datapath::{ClassSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
 
 /// Shows the instance, as tables or as JSON.
 pub(super) fn run(instance: &str, json: bool, out: &mut impl Write) -> Result<(), Error> {
-    let snapshot = Reader::open(instance)?.snapshot()?;
+    let reader = Reader::open(instance)?;
+    let roster = reader.roster()?;
+    let status = Status {
+        snapshot: reader.snapshot()?,
+        plans: roster.plans.iter().flatten().count(),
+        subscribers: roster.members().count(),
+    };
     if json {
-        serde_json::to_writer_pretty(&mut *out, &snapshot).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        print_json(&status, out)?;
     } else {
-        write!(out, "{}", render(&snapshot))?;
+        write!(out, "{}", render(&status.snapshot))?;
+        if status.plans > 0 || status.subscribers > 0 {
+            writeln!(out, "\n{} subscribers of {} plans", status.subscribers, status.plans)?;
+        }
     }
+    Ok(())
+}
+
+/// The snapshot, and how many there are of what it does not show one by one.
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    snapshot: Snapshot,
+    plans: usize,
+    subscribers: usize,
+}
+
+fn print_json(value: &impl Serialize, out: &mut impl Write) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// One subscriber, as the maps have it.
+#[derive(Serialize)]
+struct Subscriber {
+    name: String,
+    index: usize,
+    prefixes: Vec<String>,
+    plan: String,
+    rates: RunningPlan,
+}
+
+/// Shows the subscriber with this name or address.
+pub(super) fn subscriber(instance: &str, asked: &str, json: bool, out: &mut impl Write) -> Result<(), Error> {
+    let reader = Reader::open(instance)?;
+    let roster = reader.roster()?;
+    let (index, member) =
+        roster.find(asked).ok_or_else(|| Error::NoSubscriber { asked: asked.to_owned() })?;
+    let shown = Subscriber {
+        name: member.name.clone(),
+        index,
+        prefixes: member.prefixes.iter().map(ToString::to_string).collect(),
+        plan: roster.plans.get(member.plan).and_then(Option::as_deref).unwrap_or("-").to_owned(),
+        rates: reader.plan(member.plan as u32)?,
+    };
+    if json {
+        return Ok(print_json(&shown, out)?);
+    }
+    let direction = |rates: Option<(u64, u64)>| match rates {
+        Some((rate, ceil)) => format!("{}, up to {}", bits(rate), bits(ceil)),
+        None => "not limited".to_owned(),
+    };
+    writeln!(out, "subscriber {} (index {})", shown.name, shown.index)?;
+    writeln!(out, "prefixes {}", shown.prefixes.join(" "))?;
+    writeln!(
+        out,
+        "plan {}: down {}; up {}",
+        shown.plan,
+        direction(shown.rates.down_bps),
+        direction(shown.rates.up_bps)
+    )?;
     Ok(())
 }
 
@@ -52,6 +118,16 @@ fn render(snapshot: &Snapshot) -> String {
     for port in &snapshot.ports {
         text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
         text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
+    }
+    if snapshot.ports.iter().any(|port| !port.classes.is_empty()) {
+        text.push('\n');
+        text.push_str(&table(
+            &["class", "priority", "weight", "rate", "ceil", "AQM", "seen", "accepted", "marked", "dropped"],
+            snapshot
+                .ports
+                .iter()
+                .flat_map(|port| port.classes.iter().map(move |class| class_row(&port.device, class))),
+        ));
     }
     text.push('\n');
     text.push_str(&table(
@@ -108,6 +184,36 @@ fn port_row(port: &PortSnapshot) -> Vec<String> {
     ]
 }
 
+fn class_row(device: &str, class: &ClassSnapshot) -> Vec<String> {
+    let count = |counter: ClassCounter| value(&class.counters, counter.name());
+    let rate = |rate: Option<u64>| rate.map_or_else(|| "-".to_owned(), bits);
+    let config = &class.config;
+    let default = if class.default { " (default)" } else { "" };
+    vec![
+        format!("{device}/{}{default}", class.name),
+        config.priority.to_string(),
+        config.weight.to_string(),
+        rate(config.rate_bps),
+        rate(config.ceil_bps),
+        config.algorithm.to_owned(),
+        count(ClassCounter::Seen).to_string(),
+        count(ClassCounter::Accepted).to_string(),
+        count(ClassCounter::Marked).to_string(),
+        CLASS_DROPS.into_iter().map(count).sum::<u64>().to_string(),
+    ]
+}
+
+/// Losses of a class.
+const CLASS_DROPS: [ClassCounter; 7] = [
+    ClassCounter::DropAqm,
+    ClassCounter::DropLimit,
+    ClassCounter::DropAdmission,
+    ClassCounter::DropRate,
+    ClassCounter::DropSubscriber,
+    ClassCounter::DropFairness,
+    ClassCounter::DropColour,
+];
+
 fn ring_row(now_ns: u64, port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String> {
     // A ring that no frame has reached yet has nothing to show.
     if ring.observed_ns == 0 {
@@ -137,8 +243,13 @@ fn to_stack(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'s
 
 /// What went past the decision, and what it could not do.
 fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
-    let watched =
-        [PortCounter::StackSent, PortCounter::StackDrops, PortCounter::FailOpen, PortCounter::AqmBusy];
+    let watched = [
+        PortCounter::StackSent,
+        PortCounter::StackDrops,
+        PortCounter::FailOpen,
+        PortCounter::AqmBusy,
+        PortCounter::NoMetadata,
+    ];
     watched.into_iter().map(|counter| (counter.name(), value(counters, counter.name())))
 }
 

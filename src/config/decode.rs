@@ -3,8 +3,9 @@
 use serde::Serialize;
 use weir_aqm::Pace;
 use weir_shared_maps::{
-    AQM_CODEL, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, MODE_BOTTLENECK, MODE_METER, MODE_NONE,
-    MODE_POLICER, MODE_VIRTUAL, PortConfig,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
+    FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
+    PlanConfig, PlanRates, PortConfig,
 };
 
 use super::validate::MAX_LIMIT;
@@ -38,20 +39,75 @@ pub struct RunningPort {
     pub ring_slots: u32,
     /// Slots kept free.
     pub reserve_slots: u32,
+    /// How the link cuts frames up: `none`, `atm`, `ptm`, or `unknown`.
+    pub framing: &'static str,
     /// Largest frame, MTU and Ethernet header.
     pub max_packet_bytes: u32,
+}
+
+/// A class's parameters as they stand in the map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RunningClass {
+    /// 0 is served first.
+    pub priority: u32,
+    /// Share of spare rate.
+    pub weight: u32,
+    /// Guaranteed rate in bits per second.
+    pub rate_bps: Option<u64>,
+    /// Rate that borrowing may reach.
+    pub ceil_bps: Option<u64>,
+    /// `codel`, `pi2`, `l4s`, `none`, or `unknown`.
+    pub algorithm: &'static str,
+    /// The AQM's target.
+    pub target_ns: u64,
+}
+
+/// Reads a class's map entry.
+pub fn running_class(config: &ClassConfig) -> RunningClass {
+    RunningClass {
+        priority: config.priority,
+        weight: config.weight,
+        rate_bps: bits_of(config.rate_pace),
+        ceil_bps: bits_of(config.ceil_pace),
+        algorithm: algorithm_name(config.aqm),
+        target_ns: config.target_ns,
+    }
+}
+
+/// A plan's rates as they stand in the map, in bits per second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RunningPlan {
+    /// Towards the subscriber: guaranteed, and what borrowing may reach.
+    pub down_bps: Option<(u64, u64)>,
+    /// From the subscriber.
+    pub up_bps: Option<(u64, u64)>,
+}
+
+/// Reads a plan's map entry.
+pub fn running_plan(config: &PlanConfig) -> RunningPlan {
+    let rates = |rates: &PlanRates| Some((bits_of(rates.rate_pace)?, bits_of(rates.ceil_pace)?));
+    RunningPlan { down_bps: rates(&config.down), up_bps: rates(&config.up) }
+}
+
+fn bits_of(pace_word: u64) -> Option<u64> {
+    weir_egress::pace_of_word(pace_word).map(Pace::bits_per_second)
+}
+
+fn algorithm_name(aqm: u32) -> &'static str {
+    match aqm {
+        AQM_CODEL => "codel",
+        AQM_PI2 => "pi2",
+        AQM_L4S => "l4s",
+        AQM_NONE => "none",
+        _ => "unknown",
+    }
 }
 
 /// Reads a port's map entry.
 pub fn running_port(config: &PortConfig) -> RunningPort {
     RunningPort {
         mode: mode_name(config.mode),
-        algorithm: match config.aqm {
-            AQM_CODEL => "codel",
-            AQM_PI2 => "pi2",
-            AQM_NONE => "none",
-            _ => "unknown",
-        },
+        algorithm: algorithm_name(config.aqm),
         sojourn: if config.flags & FLAG_HEAD_SOJOURN == 0 { "predicted" } else { "head" },
         ecn: config.flags & FLAG_ECN != 0,
         rate_bps: Pace::from_parts(config.pace_mult, config.pace_shift).map(Pace::bits_per_second),
@@ -63,6 +119,12 @@ pub fn running_port(config: &PortConfig) -> RunningPort {
         mpu_bytes: config.mpu_bytes,
         ring_slots: config.ring_slots,
         reserve_slots: config.reserve_slots,
+        framing: match config.framing {
+            FRAMING_NONE => "none",
+            FRAMING_ATM => "atm",
+            FRAMING_PTM => "ptm",
+            _ => "unknown",
+        },
         max_packet_bytes: config.max_packet_bytes,
     }
 }

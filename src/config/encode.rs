@@ -3,13 +3,16 @@
 //! Pure: the facts come in. Defaults that depend on rate and MTU are resolved here, the only place that knows both.
 
 use thiserror::Error;
-use weir_aqm::{Bytes, Nanos, Pace, Pi2Params};
+use weir_aqm::overhead::Framing;
+use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, IngressConfig, MODE_BOTTLENECK, MODE_POLICER,
-    MODE_VIRTUAL, PortConfig, PortRoute, VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
+    FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute,
+    VLAN_WORDS,
 };
 
-use super::model::{Algorithm, Ingress, Mode, Port, Sojourn};
+use super::model::{Algorithm, Aqm, Ingress, Mode, Port, Sojourn};
+use super::policy::encode as policy;
 use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT};
 
 /// What is known of a port's device when it is attached.
@@ -111,7 +114,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     let frame = wire_bytes(port, max_packet_bytes);
     let frame_time = pace.map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let burst_time = burst_time(port, facts, pace, frame)?;
-    let times = Times::resolve(port, frame_time, burst_time, ring_time(port, facts, frame_time));
+    let times = Times::of(&port.aqm, frame_time, burst_time, ring_time(port, facts, frame_time));
     let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, Bytes::new(u64::from(max_packet_bytes)));
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
@@ -123,12 +126,8 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         t_update_ns: pi2.t_update.as_nanos(),
         ifindex: facts.ifindex,
         mode,
-        aqm: match port.aqm.algorithm {
-            Algorithm::Codel => AQM_CODEL,
-            Algorithm::Pi2 => AQM_PI2,
-            Algorithm::None => AQM_NONE,
-        },
-        flags: flags(port),
+        aqm: algorithm(&port.aqm),
+        flags: flags(&port.aqm),
         ring_base: facts.ring_base,
         rings: facts.rings,
         ring_slots: facts.ring_slots,
@@ -141,12 +140,44 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         alpha: pi2.alpha,
         beta: pi2.beta,
         netns_inum: facts.netns_inum,
+        framing: framing(port),
+        // At most MAX_CLASSES.
+        classes: port.classes.len() as u32,
+        default_class: port.default_class as u32,
+        side: u32::from(policy::side(port.subscribers)),
     })
 }
 
 /// What ingress must know of the port `index`.
-pub fn port_route(index: u32, facts: &PortFacts) -> PortRoute {
-    PortRoute { port: index, ring_base: facts.ring_base, rings: facts.rings, reserved: 0 }
+pub fn port_route(index: u32, port: &Port, facts: &PortFacts) -> PortRoute {
+    PortRoute {
+        port: index,
+        ring_base: facts.ring_base,
+        rings: facts.rings,
+        // At most MAX_CLASSES.
+        default_class: port.default_class as u16,
+        side: policy::side(port.subscribers),
+        reserved: 0,
+    }
+}
+
+/// `AQM_*` of an AQM.
+pub(super) const fn algorithm(aqm: &Aqm) -> u32 {
+    match aqm.algorithm {
+        Algorithm::Codel => AQM_CODEL,
+        Algorithm::Pi2 => AQM_PI2,
+        Algorithm::L4s => AQM_L4S,
+        Algorithm::None => AQM_NONE,
+    }
+}
+
+/// `FRAMING_*` of a port.
+const fn framing(port: &Port) -> u32 {
+    match port.framing {
+        Framing::None => FRAMING_NONE,
+        Framing::Atm => FRAMING_ATM,
+        Framing::Ptm => FRAMING_PTM,
+    }
 }
 
 /// The ingress device's entry in the config map. `mac` is the device's address in the order of the wire.
@@ -172,7 +203,8 @@ fn pace(port: &Port) -> Result<Option<Pace>, EncodeError> {
 
 /// What a frame of `len` bytes takes on the wire.
 fn wire_bytes(port: &Port, len: u32) -> Bytes {
-    Bytes::new(u64::from(len.saturating_add_signed(port.overhead).max(port.mpu)))
+    let link = LinkLayer { overhead: port.overhead, mpu: port.mpu, framing: port.framing, ..LinkLayer::RAW };
+    link.adjusted(Bytes::new(u64::from(len)))
 }
 
 fn burst_time(
@@ -212,9 +244,10 @@ fn reserve(port: &Port, facts: &PortFacts) -> Result<u32, EncodeError> {
     }
 }
 
-fn flags(port: &Port) -> u32 {
-    let ecn = if port.aqm.ecn { FLAG_ECN } else { 0 };
-    let sojourn = match port.aqm.sojourn {
+/// `FLAG_*` of an AQM.
+pub(super) fn flags(aqm: &Aqm) -> u32 {
+    let ecn = if aqm.ecn { FLAG_ECN } else { 0 };
+    let sojourn = match aqm.sojourn {
         Sojourn::Predicted => 0,
         Sojourn::Head => FLAG_HEAD_SOJOURN,
     };
@@ -223,15 +256,14 @@ fn flags(port: &Port) -> u32 {
 
 /// The AQM's three times with their defaults filled in: `target <= interval / 2` (where it is ours to choose) and
 /// `target <= limit`.
-struct Times {
-    target: Nanos,
-    interval: Nanos,
-    limit: Nanos,
+pub(super) struct Times {
+    pub target: Nanos,
+    pub interval: Nanos,
+    pub limit: Nanos,
 }
 
 impl Times {
-    fn resolve(port: &Port, frame_time: Nanos, burst_time: Nanos, ring_time: Option<Nanos>) -> Self {
-        let aqm = &port.aqm;
+    pub fn of(aqm: &Aqm, frame_time: Nanos, burst_time: Nanos, ring_time: Option<Nanos>) -> Self {
         let target = aqm.target.unwrap_or_else(|| default_target(frame_time, ring_time));
         // On a link so slow that the target passes half of 100 ms, the interval follows the target.
         let interval =
@@ -245,8 +277,8 @@ impl Times {
         };
         let limit = match (aqm.algorithm, aqm.limit) {
             (Algorithm::None, _) => MAX_LIMIT,
-            (Algorithm::Codel | Algorithm::Pi2, Some(limit)) => limit,
-            (Algorithm::Codel | Algorithm::Pi2, None) => {
+            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, Some(limit)) => limit,
+            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, None) => {
                 let frames = frame_time.saturating_mul(LIMIT_FRAMES);
                 target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
             }
@@ -304,8 +336,8 @@ mod tests {
         let config = encode("overhead = -4\nmpu = 84");
         assert_eq!((config.ifindex, config.ring_base, config.rings, config.ring_slots), (7, 3, 2, 1_000));
         assert_eq!((config.overhead_bytes, config.mpu_bytes, config.netns_inum), (-4, 84, 4_026_531_840));
-        let route = PortRoute { port: 5, ring_base: 3, rings: 2, reserved: 0 };
-        assert_eq!(port_route(5, &FACTS), route);
+        let route = PortRoute { port: 5, ring_base: 3, rings: 2, default_class: 0, side: 0, reserved: 0 };
+        assert_eq!(port_route(5, &port(""), &FACTS), route);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
 use super::model::NameError;
+use super::policy::PolicyRule;
 use super::units::UnitError;
 
 /// Larger files are refused unread.
@@ -308,6 +309,14 @@ pub enum Rule {
         /// 1,500 bytes of MTU, the Ethernet header and the overhead.
         least: u64,
     },
+    /// A burst beyond what a meter can hold.
+    #[error("must be at most 2gb")]
+    #[diagnostic(code(weir::config::burst_too_large), help("a burst is a few milliseconds of the rate"))]
+    BurstTooLarge,
+    /// A rule of classes, classification, plans or subscribers.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Policy(PolicyRule),
     /// A time of zero.
     #[error("must be above 0")]
     #[diagnostic(code(weir::config::time_zero), help("for example: {example}"))]
@@ -391,25 +400,31 @@ fn did_you_mean(nearest: &Option<&'static str>) -> String {
 }
 
 /// The text that problems point into.
-pub(super) struct Source {
+pub(in crate::config) struct Source {
     named: Arc<NamedSource<String>>,
 }
 
 impl Source {
-    pub(super) fn new(name: &str, text: &str) -> Self {
+    pub(in crate::config) fn new(name: &str, text: &str) -> Self {
         Self { named: Arc::new(NamedSource::new(name, text.to_owned())) }
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::config) fn name(&self) -> &str {
         self.named.name()
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(in crate::config) fn text(&self) -> &str {
         self.named.inner()
     }
 
     /// A problem with the value of `key` in the table `place`; the value is shown as it was typed.
-    pub(super) fn value_problem(&self, place: &str, key: &str, span: Range<usize>, rule: Rule) -> Problem {
+    pub(in crate::config) fn value_problem(
+        &self,
+        place: &str,
+        key: &str,
+        span: Range<usize>,
+        rule: Rule,
+    ) -> Problem {
         let typed = self.text().get(span.clone()).unwrap_or_default();
         let first = typed.lines().next().unwrap_or_default();
         let shown: String = first.chars().take(60).collect();
@@ -418,12 +433,18 @@ impl Source {
     }
 
     /// A problem with a key as such: unknown, or missing.
-    pub(super) fn key_problem(&self, place: &str, key: &str, span: Range<usize>, rule: Rule) -> Problem {
+    pub(in crate::config) fn key_problem(
+        &self,
+        place: &str,
+        key: &str,
+        span: Range<usize>,
+        rule: Rule,
+    ) -> Problem {
         self.problem(subject(place, key), span, rule)
     }
 
     /// Line and column of a byte offset, both from 1; the column counts characters.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+    pub(in crate::config) fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text().get(..self.boundary(offset)).unwrap_or_default();
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         (1 + before.matches('\n').count(), 1 + column)
@@ -440,7 +461,7 @@ impl Source {
     }
 
     /// A problem of the file as a whole, or of a table.
-    pub(super) fn problem(&self, subject: String, span: Range<usize>, rule: Rule) -> Problem {
+    pub(in crate::config) fn problem(&self, subject: String, span: Range<usize>, rule: Rule) -> Problem {
         let start = self.boundary(span.start);
         let end = self.boundary(span.end).max(start);
         let (line, column) = self.position(start);

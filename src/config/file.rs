@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, Rule, Source};
+use super::policy::file::{ClassTable, PolicyTables};
 
 /// One key of a table.
 #[derive(Debug, Default)]
@@ -37,6 +38,32 @@ impl<T> Field<T> {
     }
 }
 
+/// A value of one of the types that a list may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// A string.
+    Text(String),
+    /// An integer.
+    Number(i64),
+}
+
+/// A key that takes one value or a list of them.
+#[derive(Debug, Default)]
+pub enum Items {
+    /// Not in the file.
+    #[default]
+    Absent,
+    /// In the file with a wrong type, which has been reported.
+    Wrong,
+    /// In the file; possibly an empty list.
+    Are {
+        /// The values.
+        values: Vec<Spanned<Scalar>>,
+        /// All of them, brackets included.
+        span: Range<usize>,
+    },
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub struct File {
@@ -48,6 +75,8 @@ pub struct File {
     pub ingress: Vec<IngressTable>,
     /// `[[port]]`
     pub ports: Vec<PortTable>,
+    /// `[[rule]]`, `[[plan]]`, `[[subscriber]]`, `[subscribers]`
+    pub policy: PolicyTables,
     /// Whether `ingress` names anything, be it malformed.
     pub has_ingress: bool,
     /// Whether `port` names anything, be it malformed.
@@ -87,8 +116,8 @@ pub struct PortTable {
     pub mode: Field<String>,
     /// `rate`
     pub rate: Field<String>,
-    /// `overhead`
-    pub overhead: Field<i64>,
+    /// `overhead`: bytes, or keywords
+    pub overhead: Items,
     /// `mpu`
     pub mpu: Field<i64>,
     /// `burst`
@@ -97,6 +126,12 @@ pub struct PortTable {
     pub reserve: Field<i64>,
     /// `[port.aqm]`
     pub aqm: AqmTable,
+    /// `[[port.class]]`
+    pub classes: Vec<ClassTable>,
+    /// `default_class`
+    pub default_class: Field<String>,
+    /// `subscribers`
+    pub subscribers: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -145,15 +180,28 @@ fn syntax(source: &Source, error: &toml::de::Error) -> Problem {
     source.problem(format!("`{shown}`"), span, Rule::Syntax { message: error.message().to_owned() })
 }
 
-struct Reader<'a> {
-    source: &'a Source,
-    problems: Vec<Problem>,
+pub(super) struct Reader<'a> {
+    pub(super) source: &'a Source,
+    pub(super) problems: Vec<Problem>,
 }
 
-const ROOT_KEYS: &[&str] = &["instance", "metrics", "ingress", "port"];
+const ROOT_KEYS: &[&str] =
+    &["instance", "metrics", "ingress", "port", "rule", "plan", "subscriber", "subscribers"];
 const METRICS_KEYS: &[&str] = &["listen"];
 const INGRESS_KEYS: &[&str] = &["device", "xdp", "vlans"];
-const PORT_KEYS: &[&str] = &["device", "mode", "rate", "overhead", "mpu", "burst", "reserve", "aqm"];
+const PORT_KEYS: &[&str] = &[
+    "device",
+    "mode",
+    "rate",
+    "overhead",
+    "mpu",
+    "burst",
+    "reserve",
+    "aqm",
+    "class",
+    "default_class",
+    "subscribers",
+];
 const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
 
 impl Reader<'_> {
@@ -167,11 +215,12 @@ impl Reader<'_> {
             }
         });
         let mut ingress = Vec::new();
-        for (number, (table, span)) in self.tables("ingress", root, "[[ingress]]").into_iter().enumerate() {
+        for (number, (table, span)) in self.tables("", "ingress", root, "[[ingress]]").into_iter().enumerate()
+        {
             ingress.push(self.ingress(number, table, span));
         }
         let mut ports = Vec::new();
-        for (number, (table, span)) in self.tables("port", root, "[[port]]").into_iter().enumerate() {
+        for (number, (table, span)) in self.tables("", "port", root, "[[port]]").into_iter().enumerate() {
             ports.push(self.port(number, table, span));
         }
         File {
@@ -179,13 +228,14 @@ impl Reader<'_> {
             metrics,
             ingress,
             ports,
+            policy: self.policy(root),
             has_ingress: names_any(root, "ingress"),
             has_ports: names_any(root, "port"),
         }
     }
 
     fn ingress(&mut self, number: usize, table: &DeTable<'_>, span: Range<usize>) -> IngressTable {
-        let place = place("[[ingress]]", number, table);
+        let place = place("[[ingress]]", "device", number, table);
         self.known(&place, "", table, INGRESS_KEYS);
         IngressTable {
             device: self.text(&place, "device", table, "device = \"lan0\""),
@@ -197,24 +247,32 @@ impl Reader<'_> {
     }
 
     fn port(&mut self, number: usize, table: &DeTable<'_>, span: Range<usize>) -> PortTable {
-        let place = place("[[port]]", number, table);
+        let place = place("[[port]]", "device", number, table);
         self.known(&place, "", table, PORT_KEYS);
         let aqm = self.table(&place, "aqm", table, "[port.aqm]").map(|(aqm, _)| self.aqm(&place, aqm));
         PortTable {
             device: self.text(&place, "device", table, "device = \"wan0\""),
             mode: self.text(&place, "mode", table, "mode = \"bottleneck\""),
             rate: self.text(&place, "rate", table, "rate = \"100mbit\""),
-            overhead: self.integer(&place, "overhead", table, "overhead = 24"),
+            overhead: self.items(
+                &place,
+                "overhead",
+                table,
+                ("an integer, a keyword or a list of keywords", "overhead = \"ethernet\""),
+            ),
             mpu: self.integer(&place, "mpu", table, "mpu = 84"),
             burst: self.text(&place, "burst", table, "burst = \"32kb\""),
             reserve: self.integer(&place, "reserve", table, "reserve = 64"),
             aqm: aqm.unwrap_or_default(),
+            classes: self.classes(&place, table),
+            default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
+            subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
             place,
             span,
         }
     }
 
-    fn aqm(&mut self, place: &str, table: &DeTable<'_>) -> AqmTable {
+    pub(super) fn aqm(&mut self, place: &str, table: &DeTable<'_>) -> AqmTable {
         self.known(place, "aqm.", table, AQM_KEYS);
         AqmTable {
             algorithm: self.text(place, "aqm.algorithm", table, "algorithm = \"codel\""),
@@ -227,7 +285,13 @@ impl Reader<'_> {
     }
 
     /// Reports every key that the table does not have.
-    fn known(&mut self, place: &str, prefix: &str, table: &DeTable<'_>, keys: &'static [&'static str]) {
+    pub(super) fn known(
+        &mut self,
+        place: &str,
+        prefix: &str,
+        table: &DeTable<'_>,
+        keys: &'static [&'static str],
+    ) {
         for (key, _) in table.iter().filter(|(key, _)| !keys.contains(&key.get_ref().as_ref())) {
             let rule = Rule::UnknownKey { allowed: keys.join(", "), nearest: nearest(key.get_ref(), keys) };
             let name = format!("{prefix}{}", key.get_ref());
@@ -235,16 +299,34 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, place: &str, key: &str, table: &DeTable<'_>, example: &'static str) -> Field<String> {
+    pub(super) fn text(
+        &mut self,
+        place: &str,
+        key: &str,
+        table: &DeTable<'_>,
+        example: &'static str,
+    ) -> Field<String> {
         let read = |value: &DeValue<'_>| value.as_str().map(str::to_owned);
         self.field(place, key, table, ("a string", example), read)
     }
 
-    fn boolean(&mut self, place: &str, key: &str, table: &DeTable<'_>, example: &'static str) -> Field<bool> {
+    pub(super) fn boolean(
+        &mut self,
+        place: &str,
+        key: &str,
+        table: &DeTable<'_>,
+        example: &'static str,
+    ) -> Field<bool> {
         self.field(place, key, table, ("true or false", example), |value| value.as_bool())
     }
 
-    fn integer(&mut self, place: &str, key: &str, table: &DeTable<'_>, example: &'static str) -> Field<i64> {
+    pub(super) fn integer(
+        &mut self,
+        place: &str,
+        key: &str,
+        table: &DeTable<'_>,
+        example: &'static str,
+    ) -> Field<i64> {
         self.field(place, key, table, ("an integer of at most 64 bits", example), integer)
     }
 
@@ -278,7 +360,7 @@ impl Reader<'_> {
         expected: (&'static str, &'static str),
         read: impl Fn(&DeValue<'_>) -> Option<T>,
     ) -> Field<T> {
-        let Some(value) = table.get(key.trim_start_matches("aqm.")) else { return Field::Absent };
+        let Some(value) = table.get(last(key)) else { return Field::Absent };
         match read(value.get_ref()) {
             Some(typed) => Field::Is(Spanned::new(value.span(), typed)),
             None => {
@@ -288,7 +370,7 @@ impl Reader<'_> {
         }
     }
 
-    fn table<'t, 'i>(
+    pub(super) fn table<'t, 'i>(
         &mut self,
         place: &str,
         key: &str,
@@ -303,28 +385,53 @@ impl Reader<'_> {
         found.map(|found| (found, value.span()))
     }
 
-    fn tables<'t, 'i>(
+    /// A string, an integer, or a list of either.
+    pub(super) fn items(
         &mut self,
+        place: &str,
+        key: &str,
+        table: &DeTable<'_>,
+        expected: (&'static str, &'static str),
+    ) -> Items {
+        let Some(value) = table.get(last(key)) else { return Items::Absent };
+        let listed = value.get_ref().as_array();
+        let elements = listed.map_or_else(|| vec![value], |array| array.iter().collect());
+        let mut values = Vec::new();
+        for element in elements {
+            match scalar(element.get_ref()) {
+                Some(scalar) => values.push(Spanned::new(element.span(), scalar)),
+                None => {
+                    self.wrong(place, key, element, expected);
+                    return Items::Wrong;
+                }
+            }
+        }
+        Items::Are { values, span: value.span() }
+    }
+
+    pub(super) fn tables<'t, 'i>(
+        &mut self,
+        place: &str,
         key: &str,
         table: &'t DeTable<'i>,
         header: &'static str,
     ) -> Vec<(&'t DeTable<'i>, Range<usize>)> {
         let Some(value) = table.get(key) else { return Vec::new() };
         let Some(array) = value.get_ref().as_array() else {
-            self.wrong("", key, value, ("an array of tables", header));
+            self.wrong(place, key, value, ("an array of tables", header));
             return Vec::new();
         };
         let mut tables = Vec::new();
         for element in array.iter() {
             match element.get_ref().as_table() {
                 Some(table) => tables.push((table, element.span())),
-                None => self.wrong("", key, element, ("a table", header)),
+                None => self.wrong(place, key, element, ("a table", header)),
             }
         }
         tables
     }
 
-    fn wrong(
+    pub(super) fn wrong(
         &mut self,
         place: &str,
         key: &str,
@@ -361,10 +468,20 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// How errors name one of several tables: by its device where it names one, else by its number.
-fn place(header: &str, number: usize, table: &DeTable<'_>) -> String {
-    match table.get("device").and_then(|device| device.get_ref().as_str()) {
-        Some(device) => format!("{header} {device:?}"),
+/// The key itself, without the tables that errors name it by.
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<Scalar> {
+    let text = value.as_str().map(|text| Scalar::Text(text.to_owned()));
+    text.or_else(|| integer(value).map(Scalar::Number))
+}
+
+/// How errors name one of several tables: by its device or name where it has one, else by its number.
+pub(super) fn place(header: &str, key: &str, number: usize, table: &DeTable<'_>) -> String {
+    match table.get(key).and_then(|name| name.get_ref().as_str()) {
+        Some(name) => format!("{header} {name:?}"),
         None => format!("{header} number {}", number + 1),
     }
 }

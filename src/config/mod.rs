@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | read | [`mod@file`] | TOML text → [`file::File`]: every value as typed, with its place in the text |
 //! | check | [`validate`] | [`file::File`] → [`Config`]: values with units, checked against each other |
+//! | policy | [`policy`] | the same three steps for classes, rules, plans and subscribers |
 //! | encode | [`encode`] | one [`Port`] and what is known of its device → [`weir_shared_maps::PortConfig`] |
 //! | read back | [`decode`] | the map's entry → what runs, for people |
 //!
@@ -11,15 +12,18 @@
 //! docs/config.md lists every key with unit, range, default and source.
 
 pub mod decode;
+pub mod difference;
 pub mod encode;
 mod error;
 pub mod file;
 mod model;
+mod overhead;
+pub mod policy;
 pub mod units;
 pub mod validate;
 
 pub use error::{ConfigError, Problem, Rule};
 pub use model::{
-    Algorithm, Aqm, Config, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode, NameError,
-    Port, Sojourn, VlanId,
+    Algorithm, Aqm, Config, ConfigSource, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode,
+    NameError, Port, ReadList, Sojourn, VlanId, read_config,
 };

@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use thiserror::Error;
+use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, Nanos, Rate};
 
 use super::error::{ConfigError, MAX_FILE_BYTES, Source};
+use super::policy::{Class, Policy, Side};
 use super::{file, validate};
 
 /// The instance of a file that names none.
@@ -25,6 +27,19 @@ pub struct Config {
     pub ingress: Vec<Ingress>,
     /// Managed egress devices, at least one, at most [`weir_shared_maps::MAX_PORTS`].
     pub ports: Vec<Port>,
+    /// Rules, plans and subscribers.
+    pub policy: Policy,
+    /// What it was read from: a later reload compares with it.
+    pub source: ConfigSource,
+}
+
+/// A configuration as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigSource {
+    /// The file's path, or what stands for it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
 }
 
 impl Config {
@@ -35,30 +50,63 @@ impl Config {
     /// The file is missing, a directory, unreadable, above 1 MiB or not UTF-8; or all [`super::Problem`]s of its contents.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let unreadable = |source| ConfigError::Unreadable { path: name.clone(), source };
-        let opened = std::fs::File::open(path).map_err(unreadable)?;
-        if opened.metadata().map_err(unreadable)?.is_dir() {
-            return Err(ConfigError::Directory { path: name });
-        }
-        let mut bytes = Vec::new();
-        opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(ConfigError::TooLarge { path: name });
-        }
-        let text = String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&name, &error))?;
-        Self::from_toml_str(&name, &text)
+        Self::from_toml_str(&name, &read_config(path)?)
     }
 
-    /// Checks TOML text. `name` stands for the file in errors.
+    /// Checks TOML text. `name` stands for the file in errors, and in the path of the list of subscribers.
     ///
     /// # Errors
     ///
     /// [`ConfigError::Invalid`] with all problems of the text.
     pub fn from_toml_str(name: &str, text: &str) -> Result<Self, ConfigError> {
+        Self::from_toml_str_with(name, text, &|path| read_list(path))
+    }
+
+    /// As [`Config::from_toml_str`], with another way to the list of subscribers than the file system.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_toml_str_with(name: &str, text: &str, list: &ReadList<'_>) -> Result<Self, ConfigError> {
         let source = Source::new(name, text);
         let (file, problems) = file::read(&source);
-        validate::validate(&source, &file, problems)
+        validate::validate(&source, &file, problems, list)
     }
+}
+
+/// Reads the list of subscribers.
+pub type ReadList<'a> = dyn Fn(&Path) -> std::io::Result<String> + 'a;
+
+/// The text of a configuration file.
+///
+/// # Errors
+///
+/// As [`Config::load`], but for the contents.
+pub fn read_config(path: &Path) -> Result<String, ConfigError> {
+    let name = path.display().to_string();
+    let unreadable = |source| ConfigError::Unreadable { path: name.clone(), source };
+    let opened = std::fs::File::open(path).map_err(unreadable)?;
+    if opened.metadata().map_err(unreadable)?.is_dir() {
+        return Err(ConfigError::Directory { path: name });
+    }
+    let mut bytes = Vec::new();
+    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge { path: name });
+    }
+    String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&name, &error))
+}
+
+/// Bytes of a list of subscribers: a million lines of 256 bytes.
+const MAX_LIST_BYTES: u64 = 256 << 20;
+
+fn read_list(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_LIST_BYTES {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 256 MiB"));
+    }
+    Ok(text)
 }
 
 /// The metrics exporter.
@@ -91,12 +139,20 @@ pub struct Port {
     pub overhead: i32,
     /// Smallest size of a frame after the overhead, 0 to 256 bytes.
     pub mpu: u32,
+    /// How the link cuts frames up.
+    pub framing: Framing,
     /// Policer: burst tolerance. Absent: the larger of 10 ms at the rate and ten full frames.
     pub burst: Option<Bytes>,
     /// Slots of the ring kept free, 0 to 1,024. Absent: 64, or a quarter of a ring below 256 slots.
     pub reserve: Option<u32>,
     /// The AQM.
     pub aqm: Aqm,
+    /// Its classes, at most [`weir_shared_maps::MAX_CLASSES`]; empty where the whole port is one.
+    pub classes: Vec<Class>,
+    /// Index of the class of what no rule and no plan assigns; 0 where there are none.
+    pub default_class: usize,
+    /// Which address names the subscriber of a packet that leaves here.
+    pub subscribers: Option<Side>,
 }
 
 /// What a port's queue is.
@@ -132,6 +188,8 @@ pub enum Algorithm {
     Codel,
     /// PI2, the classic half of RFC 9332, at enqueue.
     Pi2,
+    /// The L4S pair: a step mark for ECT(1), PI2 coupled to it for the rest (RFC 9332). Classes only.
+    L4s,
     /// None: ring admission and the policer only.
     None,
 }
@@ -280,6 +338,7 @@ impl Algorithm {
         match self {
             Self::Codel => "codel",
             Self::Pi2 => "pi2",
+            Self::L4s => "l4s",
             Self::None => "none",
         }
     }

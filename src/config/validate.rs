@@ -11,8 +11,10 @@ use weir_shared_maps::{MAX_INGRESS, MAX_PORTS};
 use super::error::{ConfigError, Problem, Rule, Source};
 use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
 use super::model::{
-    Algorithm, Aqm, Config, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, Sojourn, VlanId,
+    Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, ReadList,
+    Sojourn, VlanId,
 };
+use super::policy::{PolicyRule, Side};
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
 
 /// The default target: RFC 8289 section 4.3, for links on which a full frame takes less.
@@ -24,32 +26,64 @@ pub const MAX_INTERVAL: Nanos = Nanos::from_nanos(u32::MAX as u64);
 /// The longest limit. Far above any ring; keeps `now + limit` far from wrapping.
 pub const MAX_LIMIT: Nanos = Nanos::from_secs(3_600);
 /// A full frame of Ethernet's usual MTU without its FCS, which is what XDP sees.
-const FULL_FRAME: i64 = 1_514;
+pub(super) const FULL_FRAME: i64 = 1_514;
 
 /// Checks a file's values. `problems` are those found while reading; a file with any problem is refused.
-pub(super) fn validate(source: &Source, file: &File, problems: Vec<Problem>) -> Result<Config, ConfigError> {
+pub(super) fn validate(
+    source: &Source,
+    file: &File,
+    problems: Vec<Problem>,
+    read: &ReadList<'_>,
+) -> Result<Config, ConfigError> {
     let readable = problems.iter().all(|problem| !matches!(problem.rule(), Rule::Syntax { .. }));
-    let mut check = Check { source, problems };
+    let mut check = Check { source, problems, list_problems: Vec::new(), read };
     let config = readable.then(|| check.config(file)).flatten();
-    match (config, check.problems) {
-        (Some(config), problems) if problems.is_empty() => Ok(config),
-        (_, mut problems) => {
+    let Check { mut problems, list_problems, .. } = check;
+    match config {
+        Some(config) if problems.is_empty() && list_problems.is_empty() => Ok(config),
+        Some(_) | None => {
             problems.sort_by_key(Problem::start);
+            problems.extend(list_problems);
             Err(ConfigError::Invalid { name: source.name().to_owned(), problems })
         }
     }
 }
 
-struct Check<'a> {
-    source: &'a Source,
-    problems: Vec<Problem>,
+/// Checks one file and collects what is wrong with it.
+pub(super) struct Check<'a> {
+    pub source: &'a Source,
+    pub problems: Vec<Problem>,
+    /// Those of the list of subscribers, which is another file.
+    pub list_problems: Vec<Problem>,
+    /// The way to that list.
+    pub read: &'a ReadList<'a>,
+}
+
+/// Which algorithms a table takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithms {
+    /// A port's.
+    OfPort,
+    /// A class's.
+    OfClass,
+}
+
+impl Algorithms {
+    fn choice(self, word: &str) -> Rule {
+        match self {
+            Self::OfPort => choice(word, "\"codel\", \"pi2\", \"none\"", &["codel", "pi2", "none"]),
+            Self::OfClass => {
+                choice(word, "\"codel\", \"pi2\", \"l4s\", \"none\"", &["codel", "pi2", "l4s", "none"])
+            }
+        }
+    }
 }
 
 /// Where in the file a check stands: the table as errors name it, and the key.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    place: &'a str,
-    key: &'a str,
+pub(super) struct At<'a> {
+    pub place: &'a str,
+    pub key: &'a str,
 }
 
 impl Check<'_> {
@@ -68,11 +102,14 @@ impl Check<'_> {
         let ports: Vec<_> = file.ports.iter().map(|table| self.port(table)).collect();
         self.unique("an [[ingress]]", file.ingress.iter().map(|table| (table.place.as_str(), &table.device)));
         self.unique("a [[port]]", file.ports.iter().map(|table| (table.place.as_str(), &table.device)));
+        let policy = self.policy(file);
         Some(Config {
             instance: instance.unwrap_or_default(),
             metrics: metrics.map(|listen| Metrics { listen }),
             ingress: ingress.into_iter().collect::<Option<_>>()?,
             ports: ports.into_iter().collect::<Option<_>>()?,
+            policy,
+            source: ConfigSource { name: self.source.name().to_owned(), text: self.source.text().to_owned() },
         })
     }
 
@@ -165,12 +202,7 @@ impl Check<'_> {
         if let (Mode::Policer, true, Some(mode)) = (mode, table.rate.is_absent(), table.mode.get()) {
             self.problems.push(self.source.key_problem(place, "rate", mode.span(), Rule::PolicerWithoutRate));
         }
-        let overhead = self.range(
-            At { place, key: "overhead" },
-            &table.overhead,
-            (-64, 256, " bytes"),
-            "bytes that the link adds to (or removes from) the frame XDP sees: 14 bytes of Ethernet header, no FCS",
-        );
+        let link = self.link(table);
         let mpu = self.range(
             At { place, key: "mpu" },
             &table.mpu,
@@ -183,18 +215,28 @@ impl Check<'_> {
             (0, 1_024, " slots"),
             "slots of the TX ring that stay free, so that a batch never meets a full ring; 64 is one NAPI poll",
         );
-        let overhead = overhead.unwrap_or(0);
-        let burst = self.burst(table, mode, overhead);
-        let aqm = self.aqm(place, &table.aqm);
+        let burst = self.burst(table, mode, i64::from(link.overhead));
+        let aqm = self.aqm(place, &table.aqm, Algorithms::OfPort);
+        let classes = self.port_classes(table, rate);
+        let subscribers =
+            self.parsed(At { place, key: "subscribers" }, &table.subscribers, |word| match word {
+                "source" => Ok(Side::Source),
+                "destination" => Ok(Side::Destination),
+                _ => Err(choice(word, "\"source\", \"destination\"", &["source", "destination"])),
+            });
         Some(Port {
             device: device?,
             mode,
             rate,
-            overhead: i32::try_from(overhead).ok()?,
-            mpu: u32::try_from(mpu.unwrap_or(0)).ok()?,
+            overhead: link.overhead,
+            mpu: mpu.and_then(|mpu| u32::try_from(mpu).ok()).unwrap_or(link.mpu),
+            framing: link.framing,
             burst,
             reserve: reserve.and_then(|slots| u32::try_from(slots).ok()),
             aqm,
+            classes: classes.classes,
+            default_class: classes.default,
+            subscribers,
         })
     }
 
@@ -209,14 +251,15 @@ impl Check<'_> {
         })
     }
 
-    fn aqm(&mut self, place: &str, table: &AqmTable) -> Aqm {
-        const ALGORITHMS: &[&str] = &["codel", "pi2", "none"];
+    /// A port's or a class's AQM.
+    pub(super) fn aqm(&mut self, place: &str, table: &AqmTable, algorithms: Algorithms) -> Aqm {
         let algorithm = self
             .parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
                 "codel" => Ok(Algorithm::Codel),
                 "pi2" => Ok(Algorithm::Pi2),
                 "none" => Ok(Algorithm::None),
-                _ => Err(choice(word, "\"codel\", \"pi2\", \"none\"", ALGORITHMS)),
+                "l4s" if algorithms == Algorithms::OfClass => Ok(Algorithm::L4s),
+                _ => Err(algorithms.choice(word)),
             })
             .unwrap_or(Algorithm::Codel);
         if algorithm == Algorithm::None {
@@ -306,15 +349,31 @@ impl Check<'_> {
         self.parsed(at, field, |name| DeviceName::new(name).map_err(Rule::DeviceName))
     }
 
-    fn required(&mut self, at: At<'_>, field: &Field<String>, table: &Range<usize>, example: &'static str) {
+    pub(super) fn required(
+        &mut self,
+        at: At<'_>,
+        field: &Field<String>,
+        table: &Range<usize>,
+        example: &'static str,
+    ) {
         if field.is_absent() {
             let rule = Rule::MissingKey { example };
             self.problems.push(self.source.key_problem(at.place, at.key, table.clone(), rule));
         }
     }
 
+    /// Reports a rule of policy that a value breaks.
+    pub(super) fn broken(&mut self, at: At<'_>, span: Range<usize>, rule: PolicyRule) {
+        self.problems.push(self.source.value_problem(at.place, at.key, span, Rule::Policy(rule)));
+    }
+
+    /// Reports a rule of policy that a table breaks as a whole.
+    pub(super) fn broken_at(&mut self, place: &str, key: &str, table: Range<usize>, rule: PolicyRule) {
+        self.problems.push(self.source.key_problem(place, key, table, Rule::Policy(rule)));
+    }
+
     /// The meaning of a string, or `None` with the broken rule recorded; `None` too where the key is absent.
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         at: At<'_>,
         field: &Field<String>,
@@ -346,7 +405,7 @@ impl Check<'_> {
         })
     }
 
-    fn range(
+    pub(super) fn range(
         &mut self,
         at: At<'_>,
         field: &Field<i64>,
@@ -363,7 +422,7 @@ impl Check<'_> {
     }
 }
 
-fn rate(text: &str) -> Result<Rate, Rule> {
+pub(super) fn rate(text: &str) -> Result<Rate, Rule> {
     let rate = match parse_rate(text) {
         Ok(rate) => rate,
         Err(UnitError::Overflow) => return Err(Rule::RateTooHigh),
@@ -381,7 +440,7 @@ fn listen(text: &str) -> Option<SocketAddr> {
     text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
 }
 
-fn choice(word: &str, allowed: &'static str, words: &'static [&'static str]) -> Rule {
+pub(super) fn choice(word: &str, allowed: &'static str, words: &'static [&'static str]) -> Rule {
     Rule::Choice { allowed, nearest: nearest(word, words) }
 }
 

@@ -141,6 +141,63 @@ pub enum Error {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// Entries of a map could not be written or removed.
+    #[error("cannot {action} {of} entries of map {map}: {done} were done")]
+    Entries {
+        /// `write` or `remove`.
+        action: &'static str,
+        /// How many were asked for.
+        of: usize,
+        /// How many were done before the failure.
+        done: usize,
+        /// The map.
+        map: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The list of names beside the maps is damaged.
+    #[error("{path} is no list of plans and subscribers")]
+    #[diagnostic(help("stop the instance and start it again: it is written anew"))]
+    Roster {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The configuration that runs is not one for this build.
+    #[error("the configuration that runs cannot be read by this build")]
+    #[diagnostic(help("it was started by another version of weir; stop it and start it again"))]
+    RunningConfig {
+        /// What is wrong with it.
+        #[source]
+        source: Box<crate::config::ConfigError>,
+    },
+    /// A reload that would have to change more than subscribers.
+    #[error(
+        "only plans and subscribers can be changed while weir runs, and these changed as well: {changes}"
+    )]
+    #[diagnostic(help(
+        "nothing was touched; undo those changes, or stop weir and start it with the new file"
+    ))]
+    ReloadRefused {
+        /// Tables and keys.
+        changes: String,
+    },
+    /// More subscribers than the maps have room for.
+    #[error("{has} {what} do not fit: the running instance has room for {most}")]
+    #[diagnostic(help(
+        "nothing was touched; maps are made at start with room for an eighth more: stop weir and start it again"
+    ))]
+    NoRoom {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many.
+        has: usize,
+        /// How many fit.
+        most: u32,
+    },
     /// A pin could not be made or read.
     #[error("cannot pin or open {path}")]
     Pin {

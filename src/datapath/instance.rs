@@ -6,8 +6,8 @@ use aya::{
     util::KernelVersion,
 };
 use weir_shared_maps::{
-    AQM_NONE, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN, IngressConfig, PortConfig,
-    PortRoute, PortState, RingRecipe, RingState, names,
+    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, IngressConfig, PortConfig, PortRoute, PortState,
+    RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
@@ -18,9 +18,11 @@ use super::{
     netdev::{self, Netdev},
     objects::{EGRESS, INGRESS, Sizes, attach_observers},
     pins::{Claim, Pins},
+    policy::{self, IngressConstants, PolicySizes},
     prepare::{Preparation, attach_xdp, check_free, check_target},
     reader::{Manifest, ManifestIngress, ManifestPort, Reader},
     recipe::KernelTypes,
+    roster::Roster,
 };
 use crate::config::{
     Config, Port,
@@ -92,12 +94,16 @@ impl Instance {
             .collect::<Result<Vec<_>>>()?;
         let directory = pins.maps();
         let ifindexes = planned.iter().map(|p| p.facts.ifindex).max().unwrap_or(0) + 1;
-        let shared = Some((directory.as_path(), Sizes { rings, ifindexes }));
+        let rules = policy::compiled(config);
+        let sizes = Sizes { rings, ifindexes, policy: PolicySizes::of(config, &rules) };
+        let shared = Some((directory.as_path(), sizes));
         let mut observer = EGRESS.open(shared, &[])?;
         // The ingress object makes the maps that egress does not know; every device gets a copy below.
         let mut maps = INGRESS.open(shared, &[])?;
         let mut devmap: DevMapHash<MapData> = take(&mut maps, names::MAP_DEVMAP)?;
         write_ports(&mut observer, &planned, &encoded)?;
+        let roster = Roster::after(&Roster::default(), config);
+        policy::write(&directory, config, &rules, &encoded, &roster)?;
         let (links, notes) = attach_observers(&mut observer)?;
         for (name, link) in links {
             pins.keep(link, name)?;
@@ -116,16 +122,17 @@ impl Instance {
                     source: Box::new(as_map_error(source)),
                 })?;
             }
-            let meta = encoded.iter().any(|c| c.flags & FLAG_ECN != 0 && c.aqm != AQM_NONE);
+            let constants = IngressConstants::of(config, &rules, &encoded);
             let mut configs: Array<MapData, IngressConfig> = take(&mut maps, names::MAP_INGRESS)?;
             for (index, (ingress, device)) in ingress.iter().enumerate() {
                 let entry = ingress_config(ingress, device.ifindex, device.mac);
                 configs.set(index as u32, entry, 0).map_err(Error::map(names::MAP_INGRESS))?;
-                attach_ingress(shared, index as u32, device, !ingress.vlans.is_empty(), meta, &pins)?;
+                attach_ingress(shared, index as u32, device, !ingress.vlans.is_empty(), &constants, &pins)?;
             }
             for planned in &planned {
                 check_target(&planned.device)?;
             }
+            roster.save(&pins.roster())?;
             pins.describe(&manifest(config, &planned, &ingress).to_json())?;
             Reader::open(config.instance.as_str())
         })();
@@ -319,7 +326,7 @@ fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortCon
             }
             rings.set(planned.facts.ring_base + ring, state, 0).map_err(Error::map(names::MAP_RINGS))?;
         }
-        let route = port_route(index, &planned.facts);
+        let route = port_route(index, planned.port, &planned.facts);
         routes.set(planned.facts.ifindex, route, 0).map_err(Error::map(names::MAP_ROUTES))?;
     }
     Ok(())
@@ -335,6 +342,8 @@ fn load_egress(shared: Shared<'_>, index: u32, config: &PortConfig, driver: u32)
         (names::GLOBAL_AQM, config.aqm),
         (names::GLOBAL_DRIVER, driver),
         (names::GLOBAL_RINGS, config.rings),
+        (names::GLOBAL_CLASSES, config.classes),
+        (names::GLOBAL_FRAMING, config.framing),
     ];
     let mut ebpf = EGRESS.open(shared, &globals)?;
     let name = names::PROG_EGRESS;
@@ -350,18 +359,18 @@ fn attach_ingress(
     index: u32,
     device: &Netdev,
     vlans: bool,
-    meta: bool,
+    constants: &IngressConstants,
     pins: &Pins,
 ) -> Result<()> {
     let [a, b, c, d, e, f] = device.mac;
-    let globals = [
+    let mut globals = vec![
         (names::GLOBAL_INGRESS_INDEX, index),
         (names::GLOBAL_IFINDEX, device.ifindex),
         (names::GLOBAL_MAC_LOW, u32::from_le_bytes([a, b, c, d])),
         (names::GLOBAL_MAC_HIGH, u32::from_le_bytes([e, f, 0, 0])),
         (names::GLOBAL_VLANS, u32::from(vlans)),
-        (names::GLOBAL_META, u32::from(meta)),
     ];
+    globals.extend(constants.globals(index as usize));
     let mut ebpf = INGRESS.open(shared, &globals)?;
     let name = names::PROG_INGRESS;
     let program = INGRESS.xdp(&mut ebpf, name)?;
@@ -388,6 +397,8 @@ fn manifest(
                 ifindex: p.facts.ifindex,
                 driver: p.device.driver.clone(),
                 observed: p.facts.ring_readable,
+                classes: p.port.classes.iter().map(|class| class.name.clone()).collect(),
+                default_class: p.port.default_class,
             })
             .collect(),
     }

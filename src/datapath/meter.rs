@@ -14,6 +14,7 @@ use super::{
     instance::{facts, take},
     netdev,
     objects::{EGRESS, NamedLink, Sizes, attach_observers},
+    policy::PolicySizes,
     recipe::KernelTypes,
 };
 use weir_shared_maps::{CounterId, PortCounters};
@@ -58,7 +59,11 @@ impl RingMeter {
                 source: std::io::Error::other(why),
             })?;
         let facts = facts(&device, &recipe, 0, netdev::namespace()?)?;
-        let mut ebpf = EGRESS.open_sized(Sizes { rings: facts.rings, ifindexes: facts.ifindex + 1 })?;
+        let mut ebpf = EGRESS.open_sized(Sizes {
+            rings: facts.rings,
+            ifindexes: facts.ifindex + 1,
+            policy: PolicySizes::default(),
+        })?;
         let mut configs: Array<MapData, PortConfig> = take(&mut ebpf, names::MAP_PORTS)?;
         let mut recipes: Array<MapData, RingRecipe> = take(&mut ebpf, names::MAP_RECIPES)?;
         let mut routes: Array<MapData, PortRoute> = take(&mut ebpf, names::MAP_ROUTES)?;
@@ -73,7 +78,7 @@ impl RingMeter {
         config.netns_inum = facts.netns_inum;
         configs.set(0, config, 0).map_err(Error::map(names::MAP_PORTS))?;
         recipes.set(0, recipe, 0).map_err(Error::map(names::MAP_RECIPES))?;
-        let route = PortRoute { port: 0, ring_base: 0, rings: facts.rings, reserved: 0 };
+        let route = PortRoute { rings: facts.rings, ..PortRoute::new_zeroed() };
         routes.set(facts.ifindex, route, 0).map_err(Error::map(names::MAP_ROUTES))?;
         let (links, _notes) = attach_observers(&mut ebpf)?;
         Ok(Self {

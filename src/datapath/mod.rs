@@ -5,6 +5,7 @@
 //! | [`instance`] | one running configuration: everything is attached, or nothing is |
 //! | [`reader`] | what runs, read from the pinned maps by any process |
 //! | [`netdev`], [`ethtool`], [`features`] | what is known of a device: rtnetlink, ioctl, netdev generic netlink |
+//! | [`policy`], [`roster`], [`reload`] | classes, rules and subscribers in the maps; who has which index; a changed list |
 //! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
 //! | [`prepare`] | makes a device a redirect target, and undoes it |
 //! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
@@ -13,6 +14,7 @@
 //! | [`probe`] | what a device can do, for `weir probe` |
 
 pub mod baseline;
+mod batch;
 mod error;
 pub mod ethtool;
 pub mod features;
@@ -21,14 +23,17 @@ pub mod meter;
 pub mod netdev;
 pub mod objects;
 mod pins;
+pub mod policy;
 mod prepare;
 pub mod probe;
 pub mod reader;
 pub mod recipe;
+pub mod reload;
+pub mod roster;
 
 pub use error::Error;
 pub use instance::{Instance, StartOptions};
-pub use reader::{IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+pub use reader::{ClassSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
 
 /// Result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

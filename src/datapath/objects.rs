@@ -8,6 +8,7 @@ use aya::{
 };
 use weir_shared_maps::names;
 
+use super::policy::PolicySizes;
 use super::{Error, Result};
 
 /// The XDP ingress program.
@@ -23,13 +24,15 @@ pub static BASELINE: Object =
 /// A program's name and the link that keeps it attached.
 pub type NamedLink = (&'static str, FdLink);
 
-/// Entries of the maps whose size depends on the devices.
+/// Entries of the maps whose size depends on the devices and the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// TX rings of all ports, at least 1.
     pub rings: u32,
     /// Highest interface index of a port, plus 1.
     pub ifindexes: u32,
+    /// What the policy needs.
+    pub policy: PolicySizes,
 }
 
 impl Sizes {
@@ -38,6 +41,7 @@ impl Sizes {
             .map_max_entries(names::MAP_RINGS, self.rings)
             .map_max_entries(names::MAP_HISTORY, self.rings)
             .map_max_entries(names::MAP_ROUTES, self.ifindexes);
+        self.policy.apply(loader);
     }
 }
 

@@ -91,6 +91,28 @@ pub fn manifest(instance: &str) -> PathBuf {
     Path::new(RUN).join(format!("{instance}.json"))
 }
 
+/// The roster: names of plans and subscribers.
+pub fn roster(instance: &str) -> PathBuf {
+    Path::new(RUN).join(format!("{instance}.roster.json"))
+}
+
+/// Keeps reloads of an instance from running into each other, until dropped.
+#[derive(Debug)]
+pub struct ReloadLock {
+    _lock: Lock,
+}
+
+impl ReloadLock {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InstanceBusy`] while another reload runs, [`Error::Os`].
+    pub fn take(instance: &str) -> Result<Self> {
+        Ok(Self { _lock: Lock::take(&format!("{instance}.reload"))? })
+    }
+}
+
 impl Claim {
     /// Takes the lock, and mounts the file system where there is none. Says what it did.
     ///
@@ -162,6 +184,11 @@ impl Pins {
         fs::write(&self.manifest, text).map_err(Error::os(format!("write {}", self.manifest.display())))
     }
 
+    /// Where the roster is.
+    pub fn roster(&self) -> PathBuf {
+        roster(&self.instance)
+    }
+
     /// Leaves everything in place when this is dropped.
     pub fn keep_all(&mut self) {
         self.keep = true;
@@ -184,6 +211,7 @@ impl Pins {
         self.detach(weir_shared_maps::names::PROG_BASE_PASS);
         let _gone = fs::remove_dir_all(&self.root);
         let _gone = fs::remove_file(&self.manifest);
+        let _gone = fs::remove_file(roster(&self.instance));
     }
 }
 

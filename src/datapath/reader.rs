@@ -9,11 +9,14 @@ use aya::{
 use serde::{Deserialize, Serialize};
 use weir_aqm::{Level, Nanos, SignalVars};
 use weir_shared_maps::{
-    CounterId, IngressCounter, IngressCounters, PortConfig, PortCounter, PortCounters, RingState, names,
+    ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, MAX_CLASSES,
+    PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
 };
 
-use super::{Error, Result, pins};
-use crate::config::decode::{RunningPort, running_port};
+use super::{Error, Result, pins, roster::Roster};
+use crate::config::decode::{
+    RunningClass, RunningPlan, RunningPort, running_class, running_plan, running_port,
+};
 
 /// Reads one instance's maps.
 pub struct Reader {
@@ -22,6 +25,8 @@ pub struct Reader {
     rings: Array<MapData, RingState>,
     ingress_counters: PerCpuArray<MapData, IngressCounters>,
     port_counters: PerCpuArray<MapData, PortCounters>,
+    classes: Array<MapData, ClassConfig>,
+    class_counters: PerCpuArray<MapData, ClassCounters>,
 }
 
 /// Everything at one moment. Counters keep moving while it is taken: sums are exact once traffic has drained.
@@ -73,8 +78,23 @@ pub struct PortSnapshot {
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames egress saw, less those sent and those lost with a cause.
     pub unaccounted: i64,
+    /// One per class; empty where the whole port is one.
+    pub classes: Vec<ClassSnapshot>,
     /// One per TX ring.
     pub rings: Vec<RingSnapshot>,
+}
+
+/// One class of a port.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the class of what no rule and no plan assigns.
+    pub default: bool,
+    /// The map's entry.
+    pub config: RunningClass,
+    /// [`ClassCounter`] by name.
+    pub counters: BTreeMap<&'static str, u64>,
 }
 
 /// One TX ring.
@@ -125,6 +145,8 @@ pub(super) struct ManifestPort {
     pub ifindex: u32,
     pub driver: String,
     pub observed: bool,
+    pub classes: Vec<String>,
+    pub default_class: usize,
 }
 
 impl Manifest {
@@ -155,6 +177,8 @@ impl Reader {
             rings: array(&directory, names::MAP_RINGS)?,
             ingress_counters: per_cpu(&directory, names::MAP_INGRESS_COUNTERS)?,
             port_counters: per_cpu(&directory, names::MAP_PORT_COUNTERS)?,
+            classes: array(&directory, names::MAP_CLASSES)?,
+            class_counters: per_cpu(&directory, names::MAP_CLASS_COUNTERS)?,
         })
     }
 
@@ -178,6 +202,52 @@ impl Reader {
             ingress: ingress.collect::<Result<_>>()?,
             ports: ports.collect::<Result<_>>()?,
         })
+    }
+
+    /// Names and indices of the instance's plans and subscribers, as the last reload left them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`], [`Error::Roster`].
+    pub fn roster(&self) -> Result<Roster> {
+        Roster::load(&pins::roster(&self.manifest.instance))
+    }
+
+    /// The plan `index` as it stands in the map.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pin`], [`Error::Abi`], [`Error::Map`].
+    pub fn plan(&self, index: u32) -> Result<RunningPlan> {
+        let plans: Array<MapData, PlanConfig> =
+            array(&pins::directory(&self.manifest.instance), names::MAP_PLANS)?;
+        Ok(running_plan(&plans.get(&index, 0).map_err(Error::map(names::MAP_PLANS))?))
+    }
+
+    /// What the programs know of the subscriber `index`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::plan`].
+    pub fn subscriber(&self, index: u32) -> Result<SubscriberState> {
+        let states: Array<MapData, SubscriberState> =
+            array(&pins::directory(&self.manifest.instance), names::MAP_SUBSCRIBER_STATE)?;
+        states.get(&index, 0).map_err(Error::map(names::MAP_SUBSCRIBER_STATE))
+    }
+
+    fn classes(&self, port: u32, manifest: &ManifestPort) -> Result<Vec<ClassSnapshot>> {
+        let classes = (0_u32..).zip(&manifest.classes).map(|(index, name)| {
+            let at = port * MAX_CLASSES + index;
+            let config = self.classes.get(&at, 0).map_err(Error::map(names::MAP_CLASSES))?;
+            let values = self.class_counters.get(&at, 0).map_err(Error::map(names::MAP_CLASS_COUNTERS))?;
+            Ok(ClassSnapshot {
+                name: name.clone(),
+                default: index as usize == manifest.default_class,
+                config: running_class(&config),
+                counters: sum::<ClassCounter>(values.iter().map(|v| &v.slots)),
+            })
+        });
+        classes.collect()
     }
 
     /// State of one ring, for the lab's time series: a single map read.
@@ -225,6 +295,7 @@ impl Reader {
             config: running,
             counters,
             drops,
+            classes: self.classes(index, manifest)?,
             rings: rings.collect::<Result<_>>()?,
         })
     }

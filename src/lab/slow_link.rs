@@ -68,6 +68,10 @@ pub struct LinkCounters {
     pub foreign: u64,
     /// Bytes of all frames read, without overhead.
     pub bytes_in: u64,
+    /// When the newest of these frames was read, on the clock of [`now_ns`].
+    pub last_in_ns: u64,
+    /// How late that was: its wake-up after the moment at which the link was free.
+    pub last_late_ns: u64,
     /// Frames handed to the receiver.
     pub written: u64,
     /// Frames with Congestion Experienced among those delivered.
@@ -154,6 +158,8 @@ impl SlowLink {
             delivered: get(&forward.from_sender),
             foreign: get(&forward.foreign),
             bytes_in: get(&forward.bytes),
+            last_in_ns: get(&forward.last_in_ns),
+            last_late_ns: get(&forward.last_late_ns),
             written: get(&forward.written),
             ce_marked: get(&forward.ce_marked),
             idle: get(&forward.idle),
@@ -247,6 +253,8 @@ struct Pipe {
     from_sender: AtomicU64,
     foreign: AtomicU64,
     bytes: AtomicU64,
+    last_in_ns: AtomicU64,
+    last_late_ns: AtomicU64,
     written: AtomicU64,
     ce_marked: AtomicU64,
     idle: AtomicU64,
@@ -274,6 +282,8 @@ impl Pipe {
             from_sender: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            last_in_ns: AtomicU64::new(0),
+            last_late_ns: AtomicU64::new(0),
             written: AtomicU64::new(0),
             ce_marked: AtomicU64::new(0),
             idle: AtomicU64::new(0),
@@ -351,10 +361,13 @@ fn read_loop(pipe: &Pipe, tap: &OwnedFd, mut ring: impl Producer<Item = InFlight
         };
         let Some(frame) = buffer.get(..length) else { continue };
         let start = if idle { now.max(free_at) } else { free_at.max(now.saturating_sub(CATCH_UP_NS)) };
+        let late = if idle { 0 } else { now - free_at };
         if !idle {
-            pipe.late_max_ns.fetch_max(now - free_at, Ordering::Relaxed);
+            pipe.late_max_ns.fetch_max(late, Ordering::Relaxed);
             add(&pipe.lost_ns, start - free_at);
         }
+        pipe.last_in_ns.store(now, Ordering::Relaxed);
+        pipe.last_late_ns.store(late, Ordering::Relaxed);
         idle = false;
         free_at = start + pipe.transmission_ns(length);
         pipe.count_in(frame);

@@ -31,11 +31,23 @@ pub struct Udp {
     payload: usize,
     stamp: u64,
     to_mac: [u8; 6],
+    from: Option<IpAddr>,
+    ports: (u16, u16),
 }
 
 /// A packet to `to` of 100 bytes of payload, with 64 hops left and Not-ECT.
 pub fn udp(to: impl Into<IpAddr>) -> Udp {
-    Udp { to: to.into(), hops: 64, traffic_class: 0, options: false, payload: 100, stamp: 0, to_mac: LAN_MAC }
+    Udp {
+        to: to.into(),
+        hops: 64,
+        traffic_class: 0,
+        options: false,
+        payload: 100,
+        stamp: 0,
+        to_mac: LAN_MAC,
+        from: None,
+        ports: (PORT, PORT),
+    }
 }
 
 impl Udp {
@@ -49,6 +61,16 @@ impl Udp {
 
     pub fn dscp(self, dscp: u8) -> Self {
         Self { traffic_class: dscp << 2 | self.traffic_class & 3, ..self }
+    }
+
+    /// From another address than the sender's, of the same family as the destination.
+    pub fn from(self, from: impl Into<IpAddr>) -> Self {
+        Self { from: Some(from.into()), ..self }
+    }
+
+    /// From and to other ports than [`PORT`].
+    pub fn ports(self, source: u16, destination: u16) -> Self {
+        Self { ports: (source, destination), ..self }
     }
 
     /// With an IPv4 option, or an IPv6 hop-by-hop header.
@@ -74,8 +96,12 @@ impl Udp {
     pub fn build(&self) -> Vec<u8> {
         let ip = match self.to {
             IpAddr::V4(to) => {
+                let from = match self.from {
+                    Some(IpAddr::V4(from)) => from,
+                    Some(IpAddr::V6(_)) | None => SENDER.0,
+                };
                 let mut header =
-                    Ipv4Header::new(0, self.hops, IpNumber::UDP, SENDER.0.octets(), to.octets()).unwrap();
+                    Ipv4Header::new(0, self.hops, IpNumber::UDP, from.octets(), to.octets()).unwrap();
                 header.dscp = (self.traffic_class >> 2).try_into().unwrap();
                 header.ecn = (self.traffic_class & 3).try_into().unwrap();
                 if self.options {
@@ -91,7 +117,10 @@ impl Udp {
                     payload_length: 0,
                     next_header: IpNumber::UDP,
                     hop_limit: self.hops,
-                    source: SENDER.1.octets(),
+                    source: match self.from {
+                        Some(IpAddr::V6(from)) => from.octets(),
+                        Some(IpAddr::V4(_)) | None => SENDER.1.octets(),
+                    },
                     destination: to.octets(),
                 },
                 Ipv6Extensions::default(),
@@ -100,7 +129,8 @@ impl Udp {
         let mut payload = vec![0x5a; self.payload];
         payload[..STAMP].copy_from_slice(&self.stamp.to_be_bytes());
         let mut frame = Vec::new();
-        let builder = PacketBuilder::ethernet2(SENDER_MAC, self.to_mac).ip(ip).udp(PORT, PORT);
+        let builder =
+            PacketBuilder::ethernet2(SENDER_MAC, self.to_mac).ip(ip).udp(self.ports.0, self.ports.1);
         builder.write(&mut frame, &payload).unwrap();
         if self.options && self.to.is_ipv6() {
             // Next header UDP, no further eight bytes, and a PadN option of four bytes (RFC 8200 section 4.3).

@@ -21,5 +21,7 @@ mod router;
 
 mod daemon;
 mod forward;
+mod policy;
 mod queue;
+mod subscribers;
 mod veth;

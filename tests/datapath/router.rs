@@ -102,6 +102,18 @@ impl Router {
         Ok(Running { instance })
     }
 
+    /// Starts a whole configuration, whose instance must be [`Router::instance`].
+    pub fn start_text(&self, text: &str) -> Running {
+        let config =
+            Config::from_toml_str("test.toml", text).unwrap_or_else(|e| panic!("{:?}", e.problems()));
+        self.start_config(&config)
+    }
+
+    pub fn start_config(&self, config: &Config) -> Running {
+        let started = self.run(|| Instance::start(config, &StartOptions::default()));
+        Running { instance: started.unwrap_or_else(|e| panic!("{}", causes(&e))) }
+    }
+
     /// Starts the instance; dropped, it detaches.
     pub fn start(&self, ingress: &str, port: &str) -> Running {
         self.try_start(ingress, port).unwrap_or_else(|e| panic!("{}", causes(&e)))

@@ -12,6 +12,10 @@ pub const MAX_OFFSET: usize = MAX_L3_OFFSET + IPV6_HEADER_LEN + MAX_EXTENSIONS *
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const UDP: u8 = 17;
+/// Protocol number of DCCP (RFC 4340).
+pub const DCCP: u8 = 33;
+/// Protocol number of SCTP (RFC 9260).
+pub const SCTP: u8 = 132;
 
 const TCP_MIN_HEADER_LEN: u16 = 20;
 const UDP_HEADER_LEN: u16 = 8;
@@ -135,6 +139,20 @@ impl Upper {
             src_port: u16::from_be_bytes([s0, s1]),
             dst_port: u16::from_be_bytes([d0, d1]),
         })
+    }
+
+    /// Source and destination port, of every protocol that begins with them: TCP, UDP, DCCP and SCTP. `None` for other
+    /// protocols, for a fragment that is not the first, and where the packet ends before them.
+    #[inline(always)]
+    pub fn ports<P: Packet + ?Sized>(&self, p: &P) -> Option<(u16, u16)> {
+        if !matches!(self.protocol, TCP | UDP | DCCP | SCTP)
+            || matches!(self.fragment, Fragment::Later)
+            || self.len < 4
+        {
+            return None;
+        }
+        let [s0, s1, d0, d1] = p.read(self.start())?;
+        Some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
     }
 
     /// The TCP header, or `None` if the payload is not TCP or does not start in this fragment.

@@ -288,3 +288,19 @@ fn the_first_ipv6_fragment_has_ports() {
     assert_eq!(flow, Flow { protocol: 17, src_port: 1, dst_port: 2 });
     assert_eq!(udp.unwrap().len, 0x500);
 }
+
+#[test]
+fn protocols_that_begin_with_ports_show_them_and_later_fragments_do_not() {
+    for protocol in 0..=255_u8 {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, 0, 24, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 1, 0, 1]);
+        frame.extend([0x12, 0x34, 0x56, 0x78]);
+        let ports = |frame: &[u8]| parse(frame).unwrap().l3.upper(frame).unwrap().unwrap().ports(frame);
+        let has = matches!(protocol, l4::TCP | l4::UDP | l4::DCCP | l4::SCTP);
+        assert_eq!(ports(&frame), has.then_some((0x1234, 0x5678)), "{protocol}");
+        frame[21] = 1;
+        assert_eq!(ports(&frame), None, "a later fragment of {protocol}");
+        (frame[17], frame[21]) = (23, 0);
+        assert_eq!(ports(&frame), None, "{protocol} of three bytes");
+    }
+}

@@ -16,8 +16,8 @@ use aya::{
 use clap::Parser;
 use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, MODE_BOTTLENECK,
-    MODE_METER, MODE_POLICER, MODE_VIRTUAL, names,
+    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM,
+    MAX_CLASSES, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, names,
 };
 
 const GOLDEN: &str = "tests/golden/verifier.toml";
@@ -28,6 +28,31 @@ const HEAD: &str = "# What the verifier says each program costs: instructions it
 const AQMS: [(&str, u32); 3] = [("none", AQM_NONE), ("codel", AQM_CODEL), ("pi2", AQM_PI2)];
 const DRIVERS: [(&str, u32); 4] =
     [("none", DRIVER_NONE), ("tun", DRIVER_TUN), ("veth", DRIVER_VETH), ("virtio", DRIVER_VIRTIO)];
+
+/// What a configuration can add to ingress: each part alone, and all together.
+const INGRESS_POLICIES: [(&str, &[(&str, u32)]); 5] = [
+    ("classes", &[]),
+    ("rules", &ALL_RULES),
+    ("subscribers", &SUBSCRIBERS),
+    ("fairness", &[(names::GLOBAL_HASHES, 7)]),
+    (
+        "everything",
+        &[
+            ALL_RULES[0],
+            ALL_RULES[1],
+            ALL_RULES[2],
+            SUBSCRIBERS[0],
+            SUBSCRIBERS[1],
+            (names::GLOBAL_HASHES, 7),
+        ],
+    ),
+];
+const ALL_RULES: [(&str, u32); 3] = [
+    (names::GLOBAL_RULES_LOW, u32::MAX),
+    (names::GLOBAL_RULES_HIGH, u32::MAX),
+    (names::GLOBAL_DIMENSIONS, u32::MAX),
+];
+const SUBSCRIBERS: [(&str, u32); 2] = [(names::GLOBAL_SUBSCRIBERS, 1), (names::GLOBAL_PLAN_CLASSES, 1)];
 
 #[derive(Parser)]
 #[command(
@@ -139,10 +164,24 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let globals = [(names::GLOBAL_VLANS, vlans), (names::GLOBAL_META, meta)];
         note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     }
+    for (what, policy) in INGRESS_POLICIES {
+        let name = format!("{} vlans=1 {what}", names::PROG_INGRESS);
+        let globals = [&[(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 2)], policy].concat();
+        note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
+    }
     for (mode, aqm, driver) in egress_configurations() {
         let name = format!("{} mode={} aqm={} driver={}", names::PROG_EGRESS, mode.0, aqm.0, driver.0);
         let globals =
             [(names::GLOBAL_MODE, mode.1), (names::GLOBAL_AQM, aqm.1), (names::GLOBAL_DRIVER, driver.1)];
+        note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
+    }
+    for (what, global, value) in [
+        ("classes=16", names::GLOBAL_CLASSES, MAX_CLASSES),
+        ("framing=ptm", names::GLOBAL_FRAMING, FRAMING_PTM),
+    ] {
+        let name = format!("{} mode=policer aqm=codel driver=tun {what}", names::PROG_EGRESS);
+        let policer = [(names::GLOBAL_MODE, MODE_POLICER), (names::GLOBAL_AQM, AQM_CODEL)];
+        let globals = [&policer[..], &[(names::GLOBAL_DRIVER, DRIVER_TUN), (global, value)]].concat();
         note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
     }
     for program in [

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use weir_shared_maps::{
-    BatchScratch, CounterId, PortConfig, PortCounter, PortCounters, PortRoute, PortState, RingHistory,
-    RingRecipe, RingState,
+    BatchScratch, ClassConfig, ClassCounter, ClassCounters, CounterId, MAX_CLASSES, PlanConfig, PortConfig,
+    PortCounter, PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
 };
 
 #[unsafe(no_mangle)]
@@ -20,6 +20,10 @@ pub static AQM: Global<u32> = Global::new(1);
 pub static DRIVER: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static RINGS: Global<u32> = Global::new(1);
+#[unsafe(no_mangle)]
+pub static CLASSES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static FRAMING: Global<u32> = Global::new(0);
 
 #[map]
 pub static WEIR_ROUTES: Array<PortRoute> = Array::with_max_entries(64, 0);
@@ -37,6 +41,14 @@ pub static WEIR_HISTORY: Array<RingHistory> = Array::with_max_entries(1, 0);
 pub static WEIR_SCRATCH: PerCpuArray<BatchScratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+#[map]
+pub static WEIR_CLASSES: Array<ClassConfig> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_CLASS_CNT: PerCpuArray<ClassCounters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WEIR_PLANS: Array<PlanConfig> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_SUB_STATE: Array<SubscriberState> = Array::with_max_entries(1, 0);
 
 /// Adds to a counter of a port on this CPU.
 #[inline(always)]
@@ -54,5 +66,16 @@ pub fn count_all<const N: usize>(port: u32, what: [(PortCounter, u64); N]) {
         if let Some(slot) = slots.get_mut(counter.slot()) {
             *slot = slot.wrapping_add(by);
         }
+    }
+}
+
+/// Adds to a counter of a class of a port on this CPU.
+#[inline(always)]
+pub fn count_class(port: u32, class: u32, counter: ClassCounter, by: u64) {
+    let Some(counters) = WEIR_CLASS_CNT.get_ptr_mut(port * MAX_CLASSES + class) else { return };
+    // SAFETY: as above.
+    let slots = unsafe { &mut (*counters).slots };
+    if let Some(slot) = slots.get_mut(counter.slot()) {
+        *slot = slot.wrapping_add(by);
     }
 }

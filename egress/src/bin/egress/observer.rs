@@ -264,7 +264,7 @@ fn give_back(config: &PortConfig, port: u32, lengths: &Lengths<'_>, sent: u32, a
     let mut cost = Bytes::ZERO;
     for i in 0..BATCH_MAX {
         if i as u32 >= sent && (i as u32) < accepted {
-            cost = cost.saturating_add(wire_bytes(config, lengths.get(i)));
+            cost = cost.saturating_add(wire_bytes(config, config.framing, lengths.get(i)));
         }
     }
     let Some(state) = WEIR_PORT_STATE.get_ptr_mut(port) else { return };

@@ -9,8 +9,8 @@ use aya_ebpf::{
 use weir_aqm::{Bytes, Nanos};
 use weir_egress::{Decision, Queue, bottleneck, pace_of_word, policer, wire_bytes};
 use weir_shared_maps::{
-    BATCH_MAX, BatchScratch, DRIVER_NONE, META_MAGIC, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
-    MODE_VIRTUAL, PacketMeta, PortConfig, PortCounter, RingState,
+    BATCH_MAX, BatchScratch, ClassCounter, DRIVER_NONE, META_MAGIC, MODE_BOTTLENECK, MODE_METER,
+    MODE_POLICER, MODE_VIRTUAL, MetaHead, PacketMeta, PortConfig, PortCounter, RingState,
 };
 use weir_wire::{L3, Mark, Packet, RawPacket, ethernet};
 
@@ -18,8 +18,8 @@ use crate::{
     atomics::{load, store, swap_if},
     cell::MapCell,
     maps::{
-        AQM, DRIVER, MODE, PORT_INDEX, RINGS, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES,
-        WEIR_RINGS, WEIR_SCRATCH, count,
+        AQM, CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS,
+        WEIR_RECIPES, WEIR_RINGS, WEIR_SCRATCH, count, count_class,
     },
     ring::{Location, occupancy},
 };
@@ -42,6 +42,10 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
     let ring = ring_index(config);
     if scratch.now_ns == 0 || scratch.port != port {
         begin_batch(config, scratch, ring);
+    }
+    if CLASSES.load() != 0 {
+        let class = class(&ctx, config, port);
+        count_class(port, class, ClassCounter::Seen, 1);
     }
     let len = (ctx.data_end() - ctx.data()) as u32;
     if MODE.load() == MODE_BOTTLENECK && scratch.free != 0 {
@@ -184,7 +188,7 @@ fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, len: 
         return Decision::Accept;
     };
     let now = Nanos::from_nanos(scratch.now_ns);
-    let cost = wire_bytes(config, len);
+    let cost = wire_bytes(config, FRAMING.load(), len);
     // SAFETY: a map value; the TAT changes by compare and swap alone, the AQM state through cells alone.
     let (tat_at, mut cell) = unsafe { (&raw mut (*state).tat_ns, MapCell::new(&raw mut (*state).aqm)) };
     if let Some(full) = ring_full(config, scratch) {
@@ -287,13 +291,38 @@ fn network_header(ctx: &XdpContext, packet: &RawPacket) -> Option<L3> {
     L3::parse_at(packet, version, ethernet::HEADER_LEN as u8).ok()
 }
 
+/// The frame's class, as ingress says. A driver that keeps no metadata makes every frame one of the default class, counted.
 #[inline(always)]
-fn metadata(ctx: &XdpContext) -> Option<PacketMeta> {
+fn class(ctx: &XdpContext, config: &PortConfig, port: u32) -> u32 {
+    match policy(ctx) {
+        Some(meta) if u32::from(meta.class) < CLASSES.load() => u32::from(meta.class),
+        Some(_) | None => {
+            count(port, PortCounter::NoMetadata, 1);
+            config.default_class
+        }
+    }
+}
+
+/// All of the metadata, where ingress left all of it.
+#[inline(always)]
+fn policy(ctx: &XdpContext) -> Option<PacketMeta> {
     let (start, end) = (ctx.metadata(), ctx.metadata_end());
     if start + size_of::<PacketMeta>() > end {
         return None;
     }
     // SAFETY: the comparison proved the room; metadata is 4-byte aligned.
     let meta = unsafe { (start as *const PacketMeta).read() };
+    (meta.head.magic == META_MAGIC).then_some(meta)
+}
+
+/// The part of the metadata that is always there.
+#[inline(always)]
+fn metadata(ctx: &XdpContext) -> Option<MetaHead> {
+    let (start, end) = (ctx.metadata(), ctx.metadata_end());
+    if start + size_of::<MetaHead>() > end {
+        return None;
+    }
+    // SAFETY: the comparison proved the room; metadata is 4-byte aligned.
+    let meta = unsafe { (start as *const MetaHead).read() };
     (meta.magic == META_MAGIC).then_some(meta)
 }

@@ -7,52 +7,31 @@
 #![allow(missing_docs, reason = "the program macros expand to undocumented functions")]
 
 use aya_ebpf::{
-    Global,
     bindings::{bpf_fib_lookup as FibLookup, xdp_action},
     helpers::generated::{bpf_fib_lookup, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta},
-    macros::{map, xdp},
-    maps::{Array, DevMapHash, PerCpuArray},
+    macros::xdp,
     programs::XdpContext,
 };
 use weir_aqm::Nanos;
 use weir_ingress::{
     Backing, Classified, Exit, FibAnswer, addressed_to, back_off, classify, exit_of, fib_exit, vlan_listed,
 };
-use weir_shared_maps::{
-    CounterId, IngressConfig, IngressCounter, IngressCounters, META_MAGIC, PacketMeta, PortCounter,
-    PortCounters, PortRoute, RingState,
-};
+use weir_shared_maps::{CounterId, IngressCounter, META_MAGIC, MetaHead, PortCounter, PortRoute};
 use weir_wire::{Hop, L3, Link, RawPacket, ethernet, set_macs};
+
+mod maps;
+mod policy;
+
+use maps::{
+    IFINDEX, INGRESS_INDEX, MAC_HIGH, MAC_LOW, META, VLANS, WEIR_DEVMAP, WEIR_IN_COUNT, WEIR_INGRESS,
+    WEIR_OUT_COUNT, WEIR_RINGS, WEIR_ROUTES,
+};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-#[unsafe(no_mangle)]
-static INGRESS_INDEX: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static IFINDEX: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static MAC_LOW: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static MAC_HIGH: Global<u32> = Global::new(0);
-#[unsafe(no_mangle)]
-static VLANS: Global<u32> = Global::new(1);
-#[unsafe(no_mangle)]
-static META: Global<u32> = Global::new(1);
-
-#[map]
-static WEIR_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
-#[map]
-static WEIR_ROUTES: Array<PortRoute> = Array::with_max_entries(64, 0);
-#[map]
-static WEIR_RINGS: Array<RingState> = Array::with_max_entries(1, 0);
-#[map]
-static WEIR_INGRESS: Array<IngressConfig> = Array::with_max_entries(64, 0);
-#[map]
-static WEIR_IN_COUNT: PerCpuArray<IngressCounters> = PerCpuArray::with_max_entries(64, 0);
-#[map]
-static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+/// [`META`]: egress wants class, subscriber and hashes as well.
+const META_POLICY: u32 = 2;
 
 #[xdp]
 pub fn weir_ingress(ctx: XdpContext) -> u32 {
@@ -60,10 +39,17 @@ pub fn weir_ingress(ctx: XdpContext) -> u32 {
     let Some(counters) = WEIR_IN_COUNT.get_ptr_mut(INGRESS_INDEX.load()) else {
         return xdp_action::XDP_PASS;
     };
-    let outcome = match forward(&ctx) {
+    let mut place = Place { target: 0, ip_version: 0, vlan: 0 };
+    let outcome = match forward(&ctx, &mut place) {
         Ok(()) => IngressCounter::Redirected,
         Err(reason) => reason,
     };
+    if META.load() == META_POLICY
+        && place.target != 0
+        && let Some(route) = WEIR_ROUTES.get(place.target)
+    {
+        describe(&ctx, policy::of(&ctx, route, place.ip_version as u8, place.vlan as u16));
+    }
     // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
     let slots = unsafe { &mut (*counters).slots };
     bump(slots, IngressCounter::Received);
@@ -75,9 +61,20 @@ pub fn weir_ingress(ctx: XdpContext) -> u32 {
     }
 }
 
+/// What policy has to know of a packet that is on its way.
+struct Place {
+    /// Interface index of the port it leaves by; 0 for what does not leave.
+    target: u32,
+    ip_version: u32,
+    vlan: u32,
+}
+
 /// The packet's way to the device map; `Err` carries the counter of the reason it does not get there.
-#[inline(always)]
-fn forward(ctx: &XdpContext) -> Result<(), IngressCounter> {
+///
+/// A function of its own: its stack is free again when the policy is looked up (a program and the functions it calls
+/// have 512 bytes together).
+#[inline(never)]
+fn forward(ctx: &XdpContext, place: &mut Place) -> Result<(), IngressCounter> {
     // SAFETY: the context's bounds; the view is not used after a helper that moves them.
     let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
     let mac = u64::from(MAC_HIGH.load()) << 32 | u64::from(MAC_LOW.load());
@@ -130,7 +127,14 @@ fn forward(ctx: &XdpContext) -> Result<(), IngressCounter> {
         }
     }
     if META.load() != 0 {
-        describe(ctx, &l3);
+        let ip_version = if matches!(l3, L3::V6(_)) { 6 } else { 4 };
+        if META.load() == META_POLICY {
+            let vlan = u32::from(link.outer_vid);
+            *place = Place { target, ip_version: u32::from(ip_version), vlan };
+        } else {
+            let l3_offset = ethernet::HEADER_LEN as u8;
+            describe(ctx, MetaHead { magic: META_MAGIC, ip_version, l3_offset });
+        }
     }
     // SAFETY: bounds read anew after the helpers.
     let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
@@ -166,21 +170,20 @@ fn heed_signal(route: &PortRoute) -> Result<Backing, IngressCounter> {
     Ok(back_off(&signal, Nanos::from_nanos(now)))
 }
 
-/// Leaves metadata for egress. A driver without metadata support refuses; egress then derives it from the packet.
+/// Leaves metadata for egress: a head, or all of it. A driver without metadata support refuses; egress then derives what
+/// it can from the packet.
 #[inline(always)]
-fn describe(ctx: &XdpContext, l3: &L3) {
+fn describe<M>(ctx: &XdpContext, meta: M) {
     // SAFETY: plain helper call; all packet pointers are read anew below.
-    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<PacketMeta>() as i32)) } != 0 {
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<M>() as i32)) } != 0 {
         return;
     }
     let (start, end) = (ctx.metadata(), ctx.metadata_end());
-    if start + size_of::<PacketMeta>() > end {
+    if start + size_of::<M>() > end {
         return;
     }
-    let ip_version = if matches!(l3, L3::V6(_)) { 6 } else { 4 };
-    let meta = PacketMeta { magic: META_MAGIC, ip_version, l3_offset: ethernet::HEADER_LEN as u8 };
-    // SAFETY: the comparison above proved the room; the area is 4-byte aligned and ours.
-    unsafe { (start as *mut PacketMeta).write(meta) };
+    // SAFETY: the comparison above proved the room; the area is 4-byte aligned, like the words of all metadata, and ours.
+    unsafe { (start as *mut M).write(meta) };
 }
 
 /// The routing question. `tot_len` makes the kernel check the MTU; ports stay zero, so routes by port do not match.

@@ -1,0 +1,192 @@
+//! What a packet is: its class, subscriber and hashes. Each part is there only if the configuration uses it.
+//!
+//! The parts are functions of their own, called one after the other, and each reads the headers anew: what one of them
+//! keeps on the stack, the others can use again (a program and the functions it calls have 512 bytes together).
+
+use aya_ebpf::{
+    maps::{Array, lpm_trie::Key},
+    programs::XdpContext,
+};
+use weir_ingress::{
+    hash::{destination_hash, flow_hash, source_hash},
+    key::transport,
+    rules::{RuleTables, first_match},
+    subscriber::{SubscriberTable, subscriber_of},
+};
+use weir_shared_maps::{
+    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, META_MAGIC, MetaHead,
+    PacketMeta, PortRoute, SIDE_NONE, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+};
+use weir_wire::{L3, RawPacket, ethernet};
+
+use crate::maps::{
+    DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, WEIR_PLAN_CLASS,
+    WEIR_R_DPORT, WEIR_R_DSCP, WEIR_R_DST4, WEIR_R_DST6, WEIR_R_PROTO, WEIR_R_SIZE, WEIR_R_SPORT,
+    WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS, WEIR_SUB_MASKS, WEIR_SUB4, WEIR_SUB6,
+};
+
+/// What [`matching_rule`] answers where no rule matches.
+const NO_RULE: u32 = MAX_RULES;
+
+/// The metadata of a frame that is untagged by now; `vlan` is the one it arrived with, 0 for none.
+///
+/// The first rule that matches says the class, else the subscriber's plan, else the port.
+#[inline(always)]
+pub fn of(ctx: &XdpContext, route: &PortRoute, ip_version: u8, vlan: u16) -> PacketMeta {
+    let head = MetaHead { magic: META_MAGIC, ip_version, l3_offset: ethernet::HEADER_LEN as u8 };
+    let mut meta = PacketMeta {
+        head,
+        class: route.default_class,
+        plan: 0,
+        subscriber: 0,
+        flow_hash: 0,
+        source_hash: 0,
+        destination_hash: 0,
+    };
+    let version = u32::from(ip_version);
+    if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
+        let found = subscriber(ctx.data(), ctx.data_end(), version, u32::from(route.side));
+        let (subscriber, plan) = (found as u32, (found >> 32) as u32);
+        (meta.subscriber, meta.plan) = (subscriber, plan as u16);
+        if PLAN_CLASSES.load() != 0
+            && subscriber != 0
+            && let Some(class) = WEIR_PLAN_CLASS.get(route.port * MAX_PLANS + plan)
+            && *class < MAX_CLASSES
+        {
+            meta.class = *class as u16;
+        }
+    }
+    if rules_here() != 0 {
+        let rule = matching_rule(ctx.data(), ctx.data_end(), version, u32::from(vlan));
+        if rule < NO_RULE
+            && let Some(class) = WEIR_RULE_CLASS.get(route.port * MAX_RULES + rule)
+        {
+            meta.class = *class as u16;
+        }
+    }
+    if HASHES.load() & HASH_FLOW != 0 {
+        meta.flow_hash = flow(ctx.data(), ctx.data_end(), version);
+    }
+    if HASHES.load() & (HASH_SOURCE | HASH_DESTINATION) != 0 {
+        let both = hosts(ctx.data(), ctx.data_end(), version);
+        (meta.source_hash, meta.destination_hash) = (both as u32, (both >> 32) as u32);
+    }
+    meta
+}
+
+/// Bits of the rules that may match what arrives here.
+#[inline(always)]
+fn rules_here() -> u64 {
+    u64::from(RULES_HIGH.load()) << 32 | u64::from(RULES_LOW.load())
+}
+
+/// The first rule that matches, or [`NO_RULE`].
+#[inline(never)]
+fn matching_rule(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
+    let Some((l3, packet)) = headers(start, end, version) else { return NO_RULE };
+    first_match(&Maps, rules_here(), DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
+}
+
+/// The subscriber in the lower and its plan in the upper half; 0 for nobody.
+#[inline(never)]
+fn subscriber(start: usize, end: usize, version: u32, side: u32) -> u64 {
+    let (Some((l3, _)), Some(masks)) = (headers(start, end, version), WEIR_SUB_MASKS.get(0)) else {
+        return 0;
+    };
+    match subscriber_of(&Maps, masks, side as u8, &l3) {
+        Some(entry) => u64::from(entry.plan) << 32 | u64::from(entry.subscriber),
+        None => 0,
+    }
+}
+
+#[inline(never)]
+fn flow(start: usize, end: usize, version: u32) -> u32 {
+    let Some((l3, packet)) = headers(start, end, version) else { return 0 };
+    flow_hash(&l3, &transport(&l3, &packet), HASH_SEED.load())
+}
+
+/// The source's hash in the lower and the destination's in the upper half.
+#[inline(never)]
+fn hosts(start: usize, end: usize, version: u32) -> u64 {
+    let Some((l3, _)) = headers(start, end, version) else { return 0 };
+    let (hashes, seed) = (HASHES.load(), HASH_SEED.load());
+    let source = if hashes & HASH_SOURCE != 0 { source_hash(&l3, seed) } else { 0 };
+    let destination = if hashes & HASH_DESTINATION != 0 { destination_hash(&l3, seed) } else { 0 };
+    u64::from(destination) << 32 | u64::from(source)
+}
+
+/// The IP header of an untagged frame, which was checked when it arrived. Bounds come as the pointers that the caller has
+/// loaded: loaded here, the compiler may widen them apart from their load, and the verifier loses sight of the packet.
+#[inline(always)]
+fn headers(start: usize, end: usize, version: u32) -> Option<(L3, RawPacket)> {
+    // SAFETY: the context's bounds; no helper moves them while the view lives.
+    let packet = unsafe { RawPacket::new(start, end) };
+    // Two values, so that the verifier sees no third way through with nothing parsed.
+    let version = if version == 6 { 6 } else { 4 };
+    let l3 = L3::parse_at(&packet, version, ethernet::HEADER_LEN as u8).ok()?;
+    Some((l3, packet))
+}
+
+/// The tables in the maps. A lookup that fails holds for no rule: the packet falls to the default class.
+struct Maps;
+
+impl RuleTables for Maps {
+    #[inline(always)]
+    fn dscp(&self, dscp: u8) -> u64 {
+        at(&WEIR_R_DSCP, u32::from(dscp))
+    }
+    #[inline(always)]
+    fn vlan(&self, vlan: u16) -> u64 {
+        at(&WEIR_R_VLAN, u32::from(vlan))
+    }
+    #[inline(always)]
+    fn protocol(&self, protocol: u8) -> u64 {
+        at(&WEIR_R_PROTO, u32::from(protocol))
+    }
+    #[inline(always)]
+    fn source_port(&self, port: u16) -> u64 {
+        at(&WEIR_R_SPORT, u32::from(port))
+    }
+    #[inline(always)]
+    fn destination_port(&self, port: u16) -> u64 {
+        at(&WEIR_R_DPORT, u32::from(port))
+    }
+    #[inline(always)]
+    fn size(&self, size: u32) -> u64 {
+        at(&WEIR_R_SIZE, size)
+    }
+    #[inline(always)]
+    fn source_v4(&self, address: [u8; 4]) -> u64 {
+        WEIR_R_SRC4.get(Key::new(32, address)).copied().unwrap_or(0)
+    }
+    #[inline(always)]
+    fn destination_v4(&self, address: [u8; 4]) -> u64 {
+        WEIR_R_DST4.get(Key::new(32, address)).copied().unwrap_or(0)
+    }
+    #[inline(always)]
+    fn source_v6(&self, address: &[u8; 16]) -> u64 {
+        WEIR_R_SRC6.get(Key::new(128, *address)).copied().unwrap_or(0)
+    }
+    #[inline(always)]
+    fn destination_v6(&self, address: &[u8; 16]) -> u64 {
+        WEIR_R_DST6.get(Key::new(128, *address)).copied().unwrap_or(0)
+    }
+}
+
+impl SubscriberTable for Maps {
+    #[inline(always)]
+    fn v4(&self, key: &SubscriberKey4) -> Option<SubscriberEntry> {
+        // SAFETY: user space replaces an entry's eight bytes at once; a reader sees the one or the other.
+        unsafe { WEIR_SUB4.get(key) }.copied()
+    }
+    #[inline(always)]
+    fn v6(&self, key: &SubscriberKey6) -> Option<SubscriberEntry> {
+        // SAFETY: as above.
+        unsafe { WEIR_SUB6.get(key) }.copied()
+    }
+}
+
+#[inline(always)]
+fn at(map: &Array<u64>, index: u32) -> u64 {
+    map.get(index).copied().unwrap_or(0)
+}

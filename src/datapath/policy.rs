@@ -1,0 +1,336 @@
+//! Policy in the maps: how large they are, what is written before the programs run, and the programs' constants.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::Path;
+
+use aya::EbpfLoader;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Map, MapData};
+use ipnet::IpNet;
+use weir_shared_maps::{
+    AQM_NONE, CLASS_NONE, ClassConfig, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL,
+    DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, MAX_CLASSES, MAX_PLANS, MAX_RULES, PlanConfig,
+    PortConfig, PrefixMasks, SIZE_ENTRIES, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState,
+    names,
+};
+
+use super::batch::BatchMap;
+use super::roster::{Member, Roster};
+use super::{Error, Result};
+use crate::config::Config;
+use crate::config::policy::compile::{Compiled, compile};
+use crate::config::policy::encode::{
+    SubscriberKey, class_at, class_config, hashes, plan_class, plan_config, prefix_masks, subscriber_key,
+};
+
+/// Entries of the maps whose size depends on the policy. The default is that of a configuration without any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicySizes {
+    /// Ports, where any of them has classes; else 0.
+    ports: u32,
+    /// `DIM_*` that the rules look at.
+    dimensions: u32,
+    /// Prefixes of the rules: sources and destinations, IPv4 and IPv6.
+    prefixes: [u32; 4],
+    /// Subscribers that fit, nobody included.
+    subscribers: u32,
+    /// Their prefixes that fit, IPv4 and IPv6.
+    subscriber_prefixes: [u32; 2],
+    /// Plans that fit.
+    plans: u32,
+}
+
+impl Default for PolicySizes {
+    fn default() -> Self {
+        Self {
+            ports: 0,
+            dimensions: 0,
+            prefixes: [1; 4],
+            subscribers: 1,
+            subscriber_prefixes: [1; 2],
+            plans: 1,
+        }
+    }
+}
+
+impl PolicySizes {
+    /// Sizes for a configuration. Subscribers get room for as many more as a reload may bring: an eighth, at least 256.
+    pub fn of(config: &Config, compiled: &Compiled) -> Self {
+        let classes = config.ports.iter().any(|port| !port.classes.is_empty());
+        let count = |table: &std::collections::BTreeMap<IpNet, u64>, v6: bool| {
+            let of_family = table.keys().filter(|net| matches!(net, IpNet::V6(_)) == v6);
+            (of_family.count() as u32).max(1)
+        };
+        let (source, destination) = (&compiled.source, &compiled.destination);
+        let mut sizes = Self {
+            ports: if classes { config.ports.len() as u32 } else { 0 },
+            dimensions: compiled.dimensions,
+            prefixes: [
+                count(source, false),
+                count(destination, false),
+                count(source, true),
+                count(destination, true),
+            ],
+            ..Self::default()
+        };
+        if config.ports.iter().any(|port| port.subscribers.is_some()) {
+            let subscribers = &config.policy.subscribers;
+            let nets = subscribers.iter().flat_map(|subscriber| &subscriber.prefixes);
+            let v6 = nets.clone().filter(|net| matches!(net, IpNet::V6(_))).count();
+            let v4 = nets.count() - v6;
+            sizes.subscribers = with_room(subscribers.len()) + 1;
+            sizes.subscriber_prefixes = [with_room(v4), with_room(v6)];
+            sizes.plans = MAX_PLANS;
+        }
+        sizes
+    }
+
+    pub(super) fn apply(self, loader: &mut EbpfLoader<'_>) {
+        let ports = self.ports.max(1);
+        let classed = |entries: u32| if self.ports == 0 { 1 } else { entries };
+        let dimension = |bit: u32, entries: u32| if self.dimensions & bit == 0 { 1 } else { entries };
+        let [source4, destination4, source6, destination6] = self.prefixes;
+        let [subscribers4, subscribers6] = self.subscriber_prefixes;
+        for (name, entries) in [
+            (names::MAP_CLASSES, classed(ports * MAX_CLASSES)),
+            (names::MAP_CLASS_COUNTERS, classed(ports * MAX_CLASSES)),
+            (names::MAP_RULE_CLASS, classed(ports * MAX_RULES)),
+            (names::MAP_PLAN_CLASS, if self.plans > 1 { classed(ports * MAX_PLANS) } else { 1 }),
+            (names::MAP_RULE_DSCP, dimension(DIM_DSCP, 64)),
+            (names::MAP_RULE_VLAN, dimension(DIM_VLAN, 4_096)),
+            (names::MAP_RULE_PROTOCOL, dimension(DIM_PROTOCOL, 256)),
+            (names::MAP_RULE_SOURCE_PORT, dimension(DIM_SOURCE_PORT, 65_536)),
+            (names::MAP_RULE_DESTINATION_PORT, dimension(DIM_DESTINATION_PORT, 65_536)),
+            (names::MAP_RULE_SIZE, dimension(DIM_SIZE, SIZE_ENTRIES)),
+            (names::MAP_RULE_SOURCE4, source4),
+            (names::MAP_RULE_DESTINATION4, destination4),
+            (names::MAP_RULE_SOURCE6, source6),
+            (names::MAP_RULE_DESTINATION6, destination6),
+            (names::MAP_PLANS, self.plans),
+            (names::MAP_SUBSCRIBERS4, subscribers4),
+            (names::MAP_SUBSCRIBERS6, subscribers6),
+            (names::MAP_SUBSCRIBER_STATE, self.subscribers),
+        ] {
+            loader.map_max_entries(name, entries);
+        }
+    }
+}
+
+fn with_room(count: usize) -> u32 {
+    let count = count as u32;
+    count + (count / 8).max(256)
+}
+
+/// Load-time constants of the ingress programs, the same for all devices but for the rules.
+#[derive(Clone, Debug)]
+pub struct IngressConstants {
+    meta: u32,
+    dimensions: u32,
+    subscribers: u32,
+    plan_classes: u32,
+    hashes: u32,
+    seed: u32,
+    rules: Vec<u64>,
+}
+
+impl IngressConstants {
+    /// What a configuration makes of the ingress programs.
+    pub fn of(config: &Config, compiled: &Compiled, ports: &[PortConfig]) -> Self {
+        let classes = config.ports.iter().any(|port| !port.classes.is_empty());
+        let subscribers = config.ports.iter().any(|port| port.subscribers.is_some());
+        let marks = ports.iter().any(|port| port.flags & FLAG_ECN != 0 && port.aqm != AQM_NONE);
+        let meta = if classes || subscribers { 2 } else { u32::from(marks) };
+        Self {
+            meta,
+            // Without classes there is nothing that a rule could say.
+            dimensions: if classes { compiled.dimensions } else { 0 },
+            rules: if classes { compiled.ingress.clone() } else { Vec::new() },
+            subscribers: u32::from(subscribers),
+            plan_classes: u32::from(subscribers && classes),
+            hashes: config.ports.iter().fold(0, |all, port| all | hashes(port)),
+            seed: std::hash::RandomState::new().build_hasher().finish() as u32,
+        }
+    }
+
+    /// The constants of the program of ingress device `index`.
+    pub fn globals(&self, index: usize) -> [(&'static str, u32); 8] {
+        let rules = self.rules.get(index).copied().unwrap_or(0);
+        [
+            (names::GLOBAL_META, self.meta),
+            (names::GLOBAL_RULES_LOW, rules as u32),
+            (names::GLOBAL_RULES_HIGH, (rules >> 32) as u32),
+            (names::GLOBAL_DIMENSIONS, self.dimensions),
+            (names::GLOBAL_SUBSCRIBERS, self.subscribers),
+            (names::GLOBAL_PLAN_CLASSES, self.plan_classes),
+            (names::GLOBAL_HASHES, self.hashes),
+            (names::GLOBAL_HASH_SEED, self.seed),
+        ]
+    }
+}
+
+/// Compiles the rules of a configuration.
+pub fn compiled(config: &Config) -> Compiled {
+    compile(&config.policy.rules, config.ingress.len())
+}
+
+/// Writes everything, before any program can read it.
+pub(super) fn write(
+    directory: &Path,
+    config: &Config,
+    compiled: &Compiled,
+    ports: &[PortConfig],
+    roster: &Roster,
+) -> Result<()> {
+    let classes = config.ports.iter().any(|port| !port.classes.is_empty());
+    if classes {
+        write_rules(directory, compiled)?;
+        write_classes(directory, config, ports)?;
+    }
+    if config.ports.iter().any(|port| port.subscribers.is_some()) {
+        write_plans(directory, config, roster)?;
+        let entries = Entries::of(roster.members());
+        Subscribers::open(directory)?.write(&entries)?;
+        write_masks(directory, config)?;
+    }
+    Ok(())
+}
+
+fn write_rules(directory: &Path, compiled: &Compiled) -> Result<()> {
+    for (name, table) in [
+        (names::MAP_RULE_DSCP, &compiled.dscp),
+        (names::MAP_RULE_VLAN, &compiled.vlan),
+        (names::MAP_RULE_PROTOCOL, &compiled.protocol),
+        (names::MAP_RULE_SOURCE_PORT, &compiled.source_port),
+        (names::MAP_RULE_DESTINATION_PORT, &compiled.destination_port),
+        (names::MAP_RULE_SIZE, &compiled.size),
+    ] {
+        BatchMap::open::<u32, u64>(directory, name)?.fill(table)?;
+    }
+    for (used, name4, name6, table) in [
+        (DIM_SOURCE, names::MAP_RULE_SOURCE4, names::MAP_RULE_SOURCE6, &compiled.source),
+        (DIM_DESTINATION, names::MAP_RULE_DESTINATION4, names::MAP_RULE_DESTINATION6, &compiled.destination),
+    ] {
+        if compiled.dimensions & used == 0 {
+            continue;
+        }
+        let (mut v4, mut v6) = (trie::<[u8; 4]>(directory, name4)?, trie::<[u8; 16]>(directory, name6)?);
+        for (net, rules) in table {
+            match net {
+                IpNet::V4(net) => {
+                    let key = Key::new(u32::from(net.prefix_len()), net.network().octets());
+                    v4.insert(&key, rules, 0).map_err(Error::map(name4))?;
+                }
+                IpNet::V6(net) => {
+                    let key = Key::new(u32::from(net.prefix_len()), net.network().octets());
+                    v6.insert(&key, rules, 0).map_err(Error::map(name6))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn trie<K: aya::Pod>(directory: &Path, name: &'static str) -> Result<LpmTrie<MapData, K, u64>> {
+    let path = directory.join(name);
+    let data = MapData::from_pin(&path).map_err(|source| Error::Pin { path, source: Box::new(source) })?;
+    LpmTrie::try_from(Map::LpmTrie(data)).map_err(Error::map(name))
+}
+
+fn write_classes(directory: &Path, config: &Config, ports: &[PortConfig]) -> Result<()> {
+    let mut classes: Vec<(u32, ClassConfig)> = Vec::new();
+    let mut rule_classes: Vec<(u32, u32)> = Vec::new();
+    for (index, (port, encoded)) in (0_u32..).zip(config.ports.iter().zip(ports)) {
+        let entries = port.classes.iter().map(|class| class_config(class, port, encoded));
+        classes.extend((index * MAX_CLASSES..).zip(entries));
+        let entries = config.policy.rules.iter().map(|rule| class_at(port, &rule.class) as u32);
+        rule_classes.extend((index * MAX_RULES..).zip(entries));
+    }
+    BatchMap::open::<u32, ClassConfig>(directory, names::MAP_CLASSES)?.update(&classes)?;
+    BatchMap::open::<u32, u32>(directory, names::MAP_RULE_CLASS)?.update(&rule_classes)
+}
+
+/// Writes the plans, and what each says of the ports' classes, at the indices of the roster.
+pub(super) fn write_plans(directory: &Path, config: &Config, roster: &Roster) -> Result<()> {
+    let at: HashMap<&str, u32> =
+        (0..).zip(&roster.plans).filter_map(|(index, name)| Some((name.as_deref()?, index))).collect();
+    let plans = config.policy.plans.iter();
+    let plans = plans.filter_map(|plan| Some((*at.get(plan.name.as_str())?, plan)));
+    let entries: Vec<(u32, PlanConfig)> =
+        plans.clone().map(|(index, plan)| (index, plan_config(plan))).collect();
+    BatchMap::open::<u32, PlanConfig>(directory, names::MAP_PLANS)?.update(&entries)?;
+    if config.ports.iter().all(|port| port.classes.is_empty()) {
+        return Ok(());
+    }
+    let mut classes = vec![CLASS_NONE; config.ports.len() * MAX_PLANS as usize];
+    for (number, port) in config.ports.iter().enumerate() {
+        for (index, plan) in plans.clone() {
+            let slot = classes.get_mut(number * MAX_PLANS as usize + index as usize);
+            slot.map(|slot| *slot = plan_class(port, plan)).unwrap_or_default();
+        }
+    }
+    BatchMap::open::<u32, u32>(directory, names::MAP_PLAN_CLASS)?.fill(&classes)
+}
+
+/// Writes the prefix lengths in use.
+pub(super) fn write_masks(directory: &Path, config: &Config) -> Result<()> {
+    let nets = config.policy.subscribers.iter().flat_map(|subscriber| &subscriber.prefixes);
+    let masks: PrefixMasks = prefix_masks(nets);
+    BatchMap::open::<u32, PrefixMasks>(directory, names::MAP_PREFIX_MASKS)?.fill(&[masks])
+}
+
+/// Entries of the two subscriber maps.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub v4: Vec<(SubscriberKey4, SubscriberEntry)>,
+    pub v6: Vec<(SubscriberKey6, SubscriberEntry)>,
+}
+
+impl Entries {
+    pub fn of<'a>(members: impl Iterator<Item = (usize, &'a Member)>) -> Self {
+        let mut entries = Self::default();
+        for (index, member) in members {
+            let entry = SubscriberEntry { subscriber: index as u32, plan: member.plan as u32 };
+            for net in &member.prefixes {
+                entries.push(net, entry);
+            }
+        }
+        entries
+    }
+
+    pub fn push(&mut self, net: &IpNet, entry: SubscriberEntry) {
+        match subscriber_key(net) {
+            SubscriberKey::V4(key) => self.v4.push((key, entry)),
+            SubscriberKey::V6(key) => self.v6.push((key, entry)),
+        }
+    }
+}
+
+/// The maps of the subscribers.
+pub(super) struct Subscribers {
+    pub v4: BatchMap,
+    pub v6: BatchMap,
+    pub state: BatchMap,
+}
+
+impl Subscribers {
+    pub fn open(directory: &Path) -> Result<Self> {
+        Ok(Self {
+            v4: BatchMap::open::<SubscriberKey4, SubscriberEntry>(directory, names::MAP_SUBSCRIBERS4)?,
+            v6: BatchMap::open::<SubscriberKey6, SubscriberEntry>(directory, names::MAP_SUBSCRIBERS6)?,
+            state: BatchMap::open::<u32, SubscriberState>(directory, names::MAP_SUBSCRIBER_STATE)?,
+        })
+    }
+
+    pub fn write(&self, entries: &Entries) -> Result<()> {
+        self.v4.update(&entries.v4)?;
+        self.v6.update(&entries.v6)
+    }
+
+    pub fn remove(&self, entries: &Entries) -> Result<()> {
+        let keys: Vec<SubscriberKey4> = entries.v4.iter().map(|(key, _)| *key).collect();
+        self.v4.delete(&keys)?;
+        let keys: Vec<SubscriberKey6> = entries.v6.iter().map(|(key, _)| *key).collect();
+        self.v6.delete(&keys)
+    }
+}
