@@ -32,7 +32,7 @@
 //! [`PortVars::owed`]. [`borrow`] needs the locks of the class's and the port's shares.
 
 use crate::gcra::{self, Conformance, GcraParams};
-use crate::share::{ShareParams, ShareVars, TagVars};
+use crate::share::{ShareParams, ShareVars, Step, TagVars};
 use crate::units::{Bytes, Nanos, Pace, saturating_mul};
 
 /// Priorities at the port, 0 the highest.
@@ -40,9 +40,11 @@ pub const PRIORITIES: usize = 8;
 /// More than this much (2^39 bytes) is not owed.
 const OWED_MAX: u64 = 1 << (39 + FRACTION);
 const FRACTION: u32 = 16;
+/// Buckets and priorities that one packet's drain gets through at most; the rest waits for the next packet.
+const STEPS_MAX: u32 = 12;
 
 /// The port: what all classes share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortParams {
     /// The port's rate; at least the sum of the classes' guaranteed ones.
     pub pace: Pace,
@@ -210,7 +212,7 @@ pub fn borrow(
     now: Nanos,
     length: Bytes,
 ) -> Admission {
-    port_vars.drain(port, now);
+    port_vars.drain(port, now, None);
     let own = class_vars.node;
     let backlog = class_backlog(port, class, port_vars, &own, now);
     let subscribers = &mut class_vars.subscribers;
@@ -337,27 +339,29 @@ pub fn admit(
 }
 
 impl PortVars {
-    /// A rate's worth of time since the last call: guaranteed bytes are paid first, then priority by priority.
+    /// Brings the phantom queues up to date: guaranteed bytes are paid first, then priority by priority.
+    ///
+    /// With the port's rate since the last call, or by what has left a real queue that still holds `real` bytes: in front of
+    /// one the phantom queues hold the same bytes, so that no rate need be known.
     #[inline(always)]
-    pub fn drain(&mut self, params: &PortParams, now: Nanos) {
-        let budget = match self.shares.first_mut() {
-            Some(share) => share.budget(params.pace, now),
-            None => 0,
+    pub fn drain(&mut self, params: &PortParams, now: Nanos, real: Option<Bytes>) {
+        let budget = match (real, self.shares.first_mut()) {
+            (None, Some(share)) => share.budget(params.pace, now),
+            (None, None) => 0,
+            (Some(real), _) => self.beyond(real),
         };
         self.pay(params, budget);
     }
 
-    /// What has left a real queue that holds `real` bytes still: in front of one the phantom queues hold the same bytes,
-    /// so that no rate need be known.
+    /// What the phantom queues hold beyond `real` bytes, fixed point. What was left to hand out is part of it.
     #[inline(always)]
-    pub fn drain_down_to(&mut self, params: &PortParams, real: Bytes) {
+    fn beyond(&mut self, real: Bytes) -> u64 {
         let mut total = self.owed;
         for share in &mut self.shares {
-            // What was left to hand out is part of what the real queue no longer holds.
             share.credit = 0;
             total = total.saturating_add(share.backlog);
         }
-        self.pay(params, total.saturating_sub(saturating_mul(real.get(), 1 << FRACTION)));
+        total.saturating_sub(saturating_mul(real.get(), 1 << FRACTION))
     }
 
     /// Bytes that the port has let through and not yet paid for.
@@ -385,16 +389,28 @@ impl PortVars {
         self.shares.get_mut(priority as usize & (PRIORITIES - 1))
     }
 
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     fn pay(&mut self, params: &PortParams, mut budget: u64) {
         let paid = if self.owed < budget { self.owed } else { budget };
         self.owed = self.owed.saturating_sub(paid);
         budget = budget.saturating_sub(paid);
-        for (priority, share) in self.shares.iter_mut().enumerate() {
-            if priority as u32 >= params.priorities {
-                break;
+        let mut priority = 0u32;
+        for _ in 0..STEPS_MAX {
+            if priority >= params.priorities {
+                return;
             }
-            budget = share.serve(&params.share, budget);
+            let Some(share) = self.share_mut(priority) else { return };
+            let (left, step) = share.step(&params.share, share.credit.saturating_add(budget));
+            budget = left;
+            share.credit = 0;
+            match step {
+                Step::Emptied => priority = priority.wrapping_add(1),
+                Step::Retired => {}
+                Step::Spent => break,
+            }
+        }
+        if let Some(share) = self.share_mut(priority) {
+            share.credit = budget;
         }
     }
 }

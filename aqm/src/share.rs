@@ -25,13 +25,15 @@
 //! tag in it, so one per packet is the mean; what is over waits as credit for the next packet. A drain that exceeds
 //! the whole backlog, after a pause above all, empties everything in one step.
 //!
+//! On the BPF target the three verbs are functions of their own: the stack is 512 bytes, and the verifier walks each call.
+//!
 //! **Sharing.** The state is several words: CPUs take a lock, or try one and let the packet through unjudged.
 
 mod wheel;
 
 use crate::units::{Bytes, Nanos, Pace, saturating_mul};
 pub use wheel::{BUCKETS, Bucket, GROWTH_SHIFT, ShareParams, WEIGHT_MAX};
-use wheel::{FRACTION, edge_of, level_edges, level_for, level_shift};
+use wheel::{FRACTION, edge_of, first_edge, last_edge, level_for, level_shift};
 
 /// Buckets that one packet's drain retires at most.
 pub const STEPS_MAX: u32 = 8;
@@ -85,6 +87,17 @@ pub struct TagVars {
     pub weight: u32,
     /// The level of the wheel that it was put into.
     pub level: u32,
+}
+
+/// What one step of the drain came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing is left in any queue.
+    Emptied,
+    /// The drain is used up, but for what does not divide by the weight.
+    Spent,
+    /// A bucket has ended.
+    Retired,
 }
 
 impl ShareVars {
@@ -144,59 +157,74 @@ impl ShareVars {
     }
 
     /// Drains `budget` fixed-point bytes and gives back what no queue needed.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     pub fn serve(&mut self, params: &ShareParams, budget: u64) -> u64 {
         let mut credit = self.credit.saturating_add(budget);
         for _ in 0..STEPS_MAX {
-            // The backlog lacks what empty queues were served too much, and the drain would get exactly that back.
-            if credit >= self.backlog {
-                let spare = credit.saturating_sub(self.backlog);
-                self.empty(params);
-                return spare;
+            let (left, step) = self.step(params, credit);
+            match step {
+                Step::Emptied => return left,
+                Step::Spent => {
+                    credit = left;
+                    break;
+                }
+                Step::Retired => credit = left,
             }
-            let Some(edge) = self.next_edge(params) else {
-                self.empty(params);
-                return credit;
-            };
-            let weight = if self.weight == 0 { 1 } else { self.weight };
-            let need = saturating_mul(edge.wrapping_sub(self.service), weight);
-            if credit < need {
-                let step = credit / weight;
-                let used = step.wrapping_mul(weight);
-                self.service = self.service.wrapping_add(step);
-                self.backlog = self.backlog.saturating_sub(used);
-                credit = credit.saturating_sub(used);
-                break;
-            }
-            self.service = edge;
-            self.backlog = self.backlog.saturating_sub(need);
-            let refund = self.retire(params, edge);
-            self.backlog = self.backlog.saturating_add(refund);
-            credit = credit.saturating_sub(need).saturating_add(refund);
         }
         self.credit = credit;
         0
     }
 
+    /// Drains at most `credit` fixed-point bytes up to the next bucket's end; what is left of them, and what happened.
+    #[inline(always)]
+    pub(crate) fn step(&mut self, params: &ShareParams, credit: u64) -> (u64, Step) {
+        // The backlog lacks what empty queues were served too much, and the drain would get exactly that back.
+        if credit >= self.backlog {
+            let spare = credit.saturating_sub(self.backlog);
+            self.empty(params);
+            return (spare, Step::Emptied);
+        }
+        let distance = first_edge(params, self.service, self.occupied);
+        if distance == 0 {
+            self.empty(params);
+            return (credit, Step::Emptied);
+        }
+        let weight = if self.weight == 0 { 1 } else { self.weight };
+        let need = saturating_mul(distance, weight);
+        if credit < need {
+            let step = credit / weight;
+            let used = step.wrapping_mul(weight);
+            self.service = self.service.wrapping_add(step);
+            self.backlog = self.backlog.saturating_sub(used);
+            return (credit.saturating_sub(used), Step::Spent);
+        }
+        let edge = self.service.wrapping_add(distance);
+        self.service = edge;
+        self.backlog = self.backlog.saturating_sub(need);
+        let refund = self.retire(params, edge);
+        self.backlog = self.backlog.saturating_add(refund);
+        (credit.saturating_sub(need).saturating_add(refund), Step::Retired)
+    }
+
     /// Puts `cost` bytes into a queue. `weight` is clamped to 1 to [`WEIGHT_MAX`]; a new one applies from here on.
     /// Beyond [`ShareParams::horizon`] bytes per unit of weight nothing is added.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     pub fn charge(&mut self, params: &ShareParams, tag: &mut TagVars, weight: u32, cost: Bytes) {
         let weight = weight.clamp(1, WEIGHT_MAX);
         let mut distance = self.take_out(params, tag);
         if weight != tag.weight {
-            distance = saturating_mul(distance, tag.weight as u64) / weight as u64;
+            distance = per_weight(saturating_mul(distance, tag.weight as u64), weight);
         }
         let cost = saturating_mul(cost.get(), 1 << FRACTION);
-        let step = cost.saturating_add(weight as u64 - 1) / weight as u64;
+        let step = per_weight(cost.saturating_add(weight as u64 - 1), weight);
         self.put_in(params, tag, weight, distance.saturating_add(step));
     }
 
     /// Takes `cost` bytes back out of a queue, for a packet that was charged but not sent.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     pub fn refund(&mut self, params: &ShareParams, tag: &mut TagVars, cost: Bytes) {
         let weight = tag.weight.clamp(1, WEIGHT_MAX);
-        let step = saturating_mul(cost.get(), 1 << FRACTION) / weight as u64;
+        let step = per_weight(saturating_mul(cost.get(), 1 << FRACTION), weight);
         let distance = self.take_out(params, tag).saturating_sub(step);
         self.put_in(params, tag, weight, distance);
     }
@@ -294,18 +322,8 @@ impl ShareVars {
         }
     }
 
-    /// The end of the first bucket that holds a tag.
-    #[inline(always)]
-    fn next_edge(&self, params: &ShareParams) -> Option<u64> {
-        level_edges(params, self.service, self.occupied)
-            .into_iter()
-            .flatten()
-            .map(|(first, _)| first)
-            .min_by_key(|edge| edge.wrapping_sub(self.service))
-    }
-
     /// Takes the buckets that end at `edge` out of the wheel. Gives back what their queues were served too much.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     fn retire(&mut self, params: &ShareParams, edge: u64) -> u64 {
         let mut refund = 0u64;
         for level in 0..wheel::LEVELS {
@@ -327,14 +345,18 @@ impl ShareVars {
     }
 
     /// Every queue is empty: `V` passes the last tag, so that all of them read as such.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "bpf", inline(never))]
     fn empty(&mut self, params: &ShareParams) {
-        let last = level_edges(params, self.service, self.occupied)
-            .into_iter()
-            .flatten()
-            .map(|(_, last)| last)
-            .max_by_key(|edge| edge.wrapping_sub(self.service));
-        self.service = last.unwrap_or(self.service);
+        self.service = self.service.wrapping_add(last_edge(params, self.service, self.occupied));
         (self.backlog, self.credit, self.weight, self.occupied) = (0, 0, 0, 0);
+    }
+}
+
+/// `bytes / weight`, for a weight that is never zero; the compiler does not always see that, and BPF has no panic.
+#[inline(always)]
+fn per_weight(bytes: u64, weight: u32) -> u64 {
+    match bytes.checked_div(weight as u64) {
+        Some(quotient) => quotient,
+        None => bytes,
     }
 }

@@ -17,7 +17,7 @@ const BYTE_NS: u64 = 8_000_000_000;
 ///
 /// Multiplying by a time per byte needs no division on the data path, and averaging times per byte over equal
 /// sizes gives the true mean. The relative error of a conversion is at most 2^-31.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pace {
     mult: u32,
     shift: u32,
