@@ -41,6 +41,12 @@ pub enum Contender {
     Weir,
     /// weir, a meter and virtual queue of 100 Gbit/s.
     WeirPolicer,
+    /// weir, one class of 100 Gbit/s.
+    WeirOneClass,
+    /// weir, eight classes of 100 Gbit/s with a controller each.
+    WeirEightClasses,
+    /// weir, one class of 100 Gbit/s that its flows share.
+    WeirFairness,
     /// The stack forwards.
     Kernel,
     /// The stack forwards into an HTB class of 100 Gbit/s.
@@ -49,13 +55,16 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
         Self::Weir,
         Self::WeirPolicer,
+        Self::WeirOneClass,
+        Self::WeirEightClasses,
+        Self::WeirFairness,
         Self::Kernel,
         Self::KernelHtb,
     ];
@@ -69,6 +78,9 @@ impl Contender {
             Self::FibEgress => "FIB + redirect + trivial egress",
             Self::Weir => "weir",
             Self::WeirPolicer => "weir, policer",
+            Self::WeirOneClass => "weir, 1 class",
+            Self::WeirEightClasses => "weir, 8 classes",
+            Self::WeirFairness => "weir, 1 class with fair flows",
             Self::Kernel => "kernel forwarding",
             Self::KernelHtb => "kernel forwarding + HTB",
         }
@@ -96,7 +108,11 @@ impl Stage {
             let mut attached = vec![attach_sink()?];
             let target = netdev::by_name(WAN)?.ifindex;
             let baseline = match contender {
-                Contender::Weir | Contender::WeirPolicer => return Ok((None, attached)),
+                Contender::Weir
+                | Contender::WeirPolicer
+                | Contender::WeirOneClass
+                | Contender::WeirEightClasses
+                | Contender::WeirFairness => return Ok((None, attached)),
                 Contender::Drop => baseline(names::PROG_BASE_DROP, target, false)?,
                 Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
                 Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
@@ -132,6 +148,9 @@ impl Stage {
             let started = match self.contender {
                 Contender::Weir => Some(weir("mode = \"bottleneck\"\n")?),
                 Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n")?),
+                Contender::WeirOneClass => Some(weir(&classes(1, ""))?),
+                Contender::WeirEightClasses => Some(weir(&classes(8, ""))?),
+                Contender::WeirFairness => Some(weir(&classes(1, "fairness = \"flow\""))?),
                 Contender::Drop
                 | Contender::Redirect
                 | Contender::Fib
@@ -247,7 +266,10 @@ impl Turn<'_> {
             | Contender::Fib
             | Contender::FibEgress
             | Contender::Weir
-            | Contender::WeirPolicer => (frames, 0),
+            | Contender::WeirPolicer
+            | Contender::WeirOneClass
+            | Contender::WeirEightClasses
+            | Contender::WeirFairness => (frames, 0),
             Contender::Kernel | Contender::KernelHtb => (frames, frames),
         };
         let weir: Vec<u64> = after.weir.iter().zip(before.weir).map(|(a, b)| a.wrapping_sub(b)).collect();
@@ -280,6 +302,14 @@ fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
     devmap.insert(target, target, chained.as_ref(), 0).into_diagnostic()?;
     BASELINE.xdp(&mut ebpf, name)?.load().into_diagnostic()?;
     Ok(Program::Baseline(ebpf, name))
+}
+
+/// A policed port with `count` classes of different priorities and guarantees; the frames are the last one's.
+fn classes(count: u32, keys: &str) -> String {
+    let class =
+        |i| format!("[[port.class]]\nname = \"c{i}\"\npriority = {}\nrate = \"1gbit\"\n{keys}\n", i % 8);
+    let classes: String = (0..count).map(class).collect();
+    format!("mode = \"policer\"\nrate = \"100gbit\"\n{classes}")
 }
 
 /// Starts weir with one port, and finds the program that it attached to `lan0`.

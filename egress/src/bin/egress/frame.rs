@@ -7,7 +7,9 @@ use weir_wire::{Dscp, L3, Mark, Packet, RawPacket, ethernet};
 /// Whether the packet's sender understands marks (ECT or CE already).
 #[inline(always)]
 pub fn capable(ctx: &XdpContext) -> bool {
-    traffic_class(ctx).is_some_and(|(_, ecn)| ecn != 0)
+    // SAFETY: the context's bounds; no helper moves them while the view lives.
+    let packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
+    network_header(ctx, &packet).is_some_and(|l3| l3.ecn().is_capable())
 }
 
 /// Code point and ECN bits.
