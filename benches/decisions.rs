@@ -6,10 +6,18 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use weir::config::policy::{
+    MatchRule,
+    compile::{Compiled, compile},
+};
 use weir_aqm::{Bytes, CodelParams, CodelVars, GcraParams, Nanos, Pace, Pi2Params, Pi2Vars, gcra};
 use weir_egress::{
     Queue, bottleneck,
     observe::{Look, observe},
+};
+use weir_ingress::{
+    key::{size, transport},
+    rules::{RuleTables, first_match},
 };
 use weir_shared_maps::{
     AQM_CODEL, AQM_PI2, AqmState, DrainState, FLAG_ECN, HistoryEntry, MODE_BOTTLENECK, PortConfig,
@@ -25,7 +33,7 @@ const FRAME_NS: u64 = FRAME * 8 * 1_000_000_000 / RATE;
 criterion_group! {
     name = decisions;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = parse, classify, controllers, meter, decide, look
+    targets = parse, classify, controllers, meter, decide, look, rules
 }
 criterion_main!(decisions);
 
@@ -188,6 +196,93 @@ fn look(c: &mut Criterion) {
                 });
                 let look = Look { now, occupancy: frames, slots: 1_000, sent_bytes: sent * FRAME, head };
                 observe(&config, &look, &mut drain, &mut signal)
+            });
+        });
+    }
+}
+
+/// The tables of compiled rules, without the tries: what the programs' arrays are.
+struct Tables<'a>(&'a Compiled);
+
+fn at(table: &[u64], index: usize) -> u64 {
+    table.get(index).copied().unwrap_or(0)
+}
+
+impl RuleTables for Tables<'_> {
+    fn dscp(&self, dscp: u8) -> u64 {
+        at(&self.0.dscp, dscp.into())
+    }
+    fn vlan(&self, vlan: u16) -> u64 {
+        at(&self.0.vlan, vlan.into())
+    }
+    fn protocol(&self, protocol: u8) -> u64 {
+        at(&self.0.protocol, protocol.into())
+    }
+    fn source_port(&self, port: u16) -> u64 {
+        at(&self.0.source_port, port.into())
+    }
+    fn destination_port(&self, port: u16) -> u64 {
+        at(&self.0.destination_port, port.into())
+    }
+    fn size(&self, size: u32) -> u64 {
+        at(&self.0.size, size as usize)
+    }
+    fn source_v4(&self, _: [u8; 4]) -> u64 {
+        u64::MAX
+    }
+    fn destination_v4(&self, _: [u8; 4]) -> u64 {
+        u64::MAX
+    }
+    fn source_v6(&self, _: &[u8; 16]) -> u64 {
+        u64::MAX
+    }
+    fn destination_v6(&self, _: &[u8; 16]) -> u64 {
+        u64::MAX
+    }
+}
+
+/// Rules on five dimensions of which the last matches: as bit vectors, and read from the top.
+fn rules(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rules");
+    let frame = packet(4, 0);
+    let l3 = weir_wire::parse(frame.as_slice()).map(|parsed| parsed.l3);
+    let Ok(l3) = l3 else { return };
+    for count in [1_u16, 8, 64] {
+        let list: Vec<MatchRule> = (1..=count)
+            .map(|i| MatchRule {
+                dscp: Some(vec![0, 46]),
+                protocol: Some(vec![17]),
+                source_port: Some(vec![1..=u16::MAX]),
+                // All but the last ask for a port that the frame does not go to.
+                destination_port: Some(vec![if i == count { 1..=u16::MAX } else { 60_000 + i..=60_000 + i }]),
+                size: Some(vec![0..=16_383]),
+                ..MatchRule::default()
+            })
+            .collect();
+        let compiled = compile(&list, 1);
+        let start = at(&compiled.ingress, 0);
+        group.bench_function(format!("{count} as bit vectors"), |b| {
+            b.iter(|| {
+                let tables = Tables(black_box(&compiled));
+                first_match(&tables, start, compiled.dimensions, 0, black_box(&l3), frame.as_slice())
+            });
+        });
+        group.bench_function(format!("{count} from the top"), |b| {
+            b.iter(|| {
+                let (l3, transport) = (black_box(&l3), transport(&l3, frame.as_slice()));
+                let (dscp, size) = (l3.dscp().get(), size(l3));
+                black_box(&list).iter().position(|rule| {
+                    let MatchRule {
+                        dscp: d, protocol: p, source_port: s, destination_port: t, size: z, ..
+                    } = rule;
+                    d.as_ref().is_none_or(|list| list.contains(&dscp))
+                        && p.as_ref().is_none_or(|list| list.contains(&transport.protocol))
+                        && s.as_ref()
+                            .is_none_or(|list| list.iter().any(|r| r.contains(&transport.source_port)))
+                        && t.as_ref()
+                            .is_none_or(|list| list.iter().any(|r| r.contains(&transport.destination_port)))
+                        && z.as_ref().is_none_or(|list| list.iter().any(|r| r.contains(&size)))
+                })
             });
         });
     }

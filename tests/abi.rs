@@ -139,7 +139,7 @@ fn every_program_has_its_name_and_its_section() {
     let is_raw = |section: &ProgramSection| matches!(section, ProgramSection::RawTracePoint);
     type Is<'a> = &'a dyn Fn(&ProgramSection) -> bool;
     let expected: [(&objects::Object, &[(&str, Is<'_>)]); 3] = [
-        (&INGRESS, &[(names::PROG_INGRESS, &is_xdp)]),
+        (&INGRESS, &[(names::PROG_INGRESS, &is_xdp), (names::PROG_INGRESS_POLICY, &is_xdp)]),
         (
             &EGRESS,
             &[

@@ -146,6 +146,37 @@ fn the_examples_mean_what_they_say() {
 }
 
 #[test]
+fn the_examples_of_policy_are_said_back_with_classes_rules_plans_and_subscribers() {
+    let check = |name: &str| {
+        let output = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config").join(name));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let classes = check("classes.toml");
+    for line in [
+        // tc-cake(8): docsis is overhead 18 mpu 64, of which the frame has 14.
+        "port wan0: policer, rate 40mbit, overhead 4 mpu 64, codel",
+        "  class voice: priority 0 weight 1, rate 4mbit, fairness none, DSCP set to ef\n",
+        "  class default (default): priority 4 weight 1, rate 20mbit, fairness host+flow\n",
+        "policer cir 10mbit burst 256kb red is dropped\n",
+        "rule 1: dscp ef|cs5 and protocol udp and size 0..400 -> voice\n",
+        "rule 4: destination 198.51.100.20/32|2001:db8:20::/48 and protocol tcp and destination_port 22|8000-8100 -> bulk\n",
+        "rules are looked up by DSCP, VLAN, size, destination, protocol, destination port\n",
+    ] {
+        assert!(classes.contains(line), "`{line}` is not in\n{classes}");
+    }
+    let isp = check("isp.toml");
+    for line in [
+        "overhead 24 mpu 84",
+        "subscribers by destination",
+        "plan home 50: down 25mbit up to 50mbit, up 5mbit up to 10mbit\n",
+        "plan business 200: down 200mbit, up 100mbit, class business\n",
+        "4 subscribers with 7 prefixes\n",
+    ] {
+        assert!(isp.contains(line), "`{line}` is not in\n{isp}");
+    }
+}
+
+#[test]
 fn a_configuration_can_be_made_from_text_alone() {
     let error = Config::from_toml_str("experiment", "x = 1").expect_err("not a configuration");
     assert!(matches!(&error, ConfigError::Invalid { name, .. } if name == "experiment"));

@@ -28,7 +28,8 @@ const SINK: &str = "wan1";
 /// addressed to `lan0` in the next, since live frames recycle their pages.
 const LAN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x77, 0x01];
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
-const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
+/// Where frames go.
+pub const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
 
 /// Length of the frame, without a check sequence.
 pub const FRAME_LEN: usize = 64;

@@ -47,6 +47,12 @@ pub enum Contender {
     WeirEightClasses,
     /// weir, one class of 100 Gbit/s that its flows share.
     WeirFairness,
+    /// weir with four classes, eight rules on five dimensions, and fairness hashes.
+    WeirClasses,
+    /// weir with 10 subscribers.
+    WeirTen,
+    /// weir with 100,000 subscribers.
+    WeirManyThousand,
     /// The stack forwards.
     Kernel,
     /// The stack forwards into an HTB class of 100 Gbit/s.
@@ -55,7 +61,7 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
@@ -65,6 +71,9 @@ impl Contender {
         Self::WeirOneClass,
         Self::WeirEightClasses,
         Self::WeirFairness,
+        Self::WeirClasses,
+        Self::WeirTen,
+        Self::WeirManyThousand,
         Self::Kernel,
         Self::KernelHtb,
     ];
@@ -81,6 +90,9 @@ impl Contender {
             Self::WeirOneClass => "weir, 1 class",
             Self::WeirEightClasses => "weir, 8 classes",
             Self::WeirFairness => "weir, 1 class with fair flows",
+            Self::WeirClasses => "weir, 4 classes, 8 rules, hashes",
+            Self::WeirTen => "weir, 10 subscribers",
+            Self::WeirManyThousand => "weir, 100,000 subscribers",
             Self::Kernel => "kernel forwarding",
             Self::KernelHtb => "kernel forwarding + HTB",
         }
@@ -112,7 +124,10 @@ impl Stage {
                 | Contender::WeirPolicer
                 | Contender::WeirOneClass
                 | Contender::WeirEightClasses
-                | Contender::WeirFairness => return Ok((None, attached)),
+                | Contender::WeirFairness
+                | Contender::WeirClasses
+                | Contender::WeirTen
+                | Contender::WeirManyThousand => return Ok((None, attached)),
                 Contender::Drop => baseline(names::PROG_BASE_DROP, target, false)?,
                 Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
                 Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
@@ -146,11 +161,14 @@ impl Stage {
     pub fn turn(&self, calls: u32, cpu: usize) -> Result<f64> {
         let turn = || {
             let started = match self.contender {
-                Contender::Weir => Some(weir("mode = \"bottleneck\"\n")?),
-                Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n")?),
-                Contender::WeirOneClass => Some(weir(&classes(1, ""))?),
-                Contender::WeirEightClasses => Some(weir(&classes(8, ""))?),
-                Contender::WeirFairness => Some(weir(&classes(1, "fairness = \"flow\""))?),
+                Contender::Weir => Some(weir("mode = \"bottleneck\"\n", 0)?),
+                Contender::WeirClasses => Some(weir(CLASSES, 0)?),
+                Contender::WeirTen => Some(weir(SUBSCRIBERS, 10)?),
+                Contender::WeirManyThousand => Some(weir(SUBSCRIBERS, 100_000)?),
+                Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n", 0)?),
+                Contender::WeirOneClass => Some(weir(&classes(1, ""), 0)?),
+                Contender::WeirEightClasses => Some(weir(&classes(8, ""), 0)?),
+                Contender::WeirFairness => Some(weir(&classes(1, "fairness = \"flow\""), 0)?),
                 Contender::Drop
                 | Contender::Redirect
                 | Contender::Fib
@@ -269,7 +287,10 @@ impl Turn<'_> {
             | Contender::WeirPolicer
             | Contender::WeirOneClass
             | Contender::WeirEightClasses
-            | Contender::WeirFairness => (frames, 0),
+            | Contender::WeirFairness
+            | Contender::WeirClasses
+            | Contender::WeirTen
+            | Contender::WeirManyThousand => (frames, 0),
             Contender::Kernel | Contender::KernelHtb => (frames, frames),
         };
         let weir: Vec<u64> = after.weir.iter().zip(before.weir).map(|(a, b)| a.wrapping_sub(b)).collect();
@@ -312,13 +333,30 @@ fn classes(count: u32, keys: &str) -> String {
     format!("mode = \"policer\"\nrate = \"100gbit\"\n{classes}")
 }
 
-/// Starts weir with one port, and finds the program that it attached to `lan0`.
-fn weir(port: &str) -> Result<Program> {
+/// Rules of which the last matches the frame.
+const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[[port.class]]\nname = \"b\"\n\
+    [[port.class]]\nname = \"c\"\n[[port.class]]\nname = \"d\"\n\
+    [[rule]]\nclass = \"a\"\ndscp = \"ef\"\n[[rule]]\nclass = \"a\"\ndscp = \"cs5\"\n\
+    [[rule]]\nclass = \"b\"\ndestination_port = 5060\n[[rule]]\nclass = \"b\"\nprotocol = \"tcp\"\ndestination_port = 22\n\
+    [[rule]]\nclass = \"c\"\nsource = \"192.0.2.0/24\"\n[[rule]]\nclass = \"c\"\nsource = \"198.51.100.0/24\"\n\
+    [[rule]]\nclass = \"c\"\nsize = \"1400..\"\n[[rule]]\nclass = \"d\"\nprotocol = \"udp\"\n";
+
+/// The frame's destination is one of them.
+const SUBSCRIBERS: &str = "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\ndown = \"100gbit\"\n\
+    [subscribers]\nfile = \"list.csv\"\n";
+
+/// Starts weir with one port and `subscribers`, and finds the program that it attached to `lan0`.
+fn weir(port: &str, subscribers: u32) -> Result<Program> {
     let text = format!(
         "instance = \"bench-{}\"\n[[ingress]]\ndevice = \"{LAN}\"\n[[port]]\ndevice = \"{WAN}\"\n{port}",
         std::process::id()
     );
-    let config = Config::from_toml_str("bench.toml", &text)?;
+    let list = || {
+        let last = u32::from(super::bed::DESTINATION);
+        let lines = (0..subscribers).map(|i| format!("s{i},{},p\n", std::net::Ipv4Addr::from(last - i)));
+        std::iter::once("name,prefixes,plan\n".to_owned()).chain(lines).collect()
+    };
+    let config = Config::from_toml_str_with("bench.toml", &text, &|_| Ok(list()))?;
     let instance = Instance::start(&config, &StartOptions::default())?;
     let id = netdev::by_name(LAN)?.xdp.ok_or_else(|| miette!("weir attached nothing to {LAN}"))?;
     let info = loaded_programs()

@@ -123,6 +123,9 @@ pub const PINNED_MAPS: [&str; 36] = [
 
 /// XDP program of an ingress device (`ingress` object).
 pub const PROG_INGRESS: &str = "weir_ingress";
+/// The same with policy: class, subscriber and hashes in the metadata (`ingress` object). The name begins with that of the
+/// program without.
+pub const PROG_INGRESS_POLICY: &str = "weir_ingress_pol";
 /// Devmap program of a port (`egress` object), minimum kernel 5.8.
 pub const PROG_EGRESS: &str = "weir_egress";
 /// Devmap program of a port with classes (`egress` object).

@@ -1,5 +1,11 @@
 //! Classes, rules and plans in words, for `weir check`.
 
+use weir_shared_maps::{
+    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT,
+    DIM_VLAN,
+};
+
+use crate::config::policy::compile::compile;
 use crate::config::policy::{
     Class, ColourAction, DscpAction, MatchRule, Metered, Plan, PlanRate, Policer, words,
 };
@@ -68,12 +74,33 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
     let rules = policy.rules.iter().enumerate();
     let mut lines: Vec<String> =
         rules.map(|(index, rule)| format!("rule {}: {}", index + 1, rule_words(rule, config))).collect();
+    if !policy.rules.is_empty() {
+        lines.push(format!("rules are looked up by {}", dimensions(config)));
+    }
     lines.extend(policy.plans.iter().map(|plan| format!("plan {}: {}", plan.name, plan_words(plan))));
     if !policy.subscribers.is_empty() {
         let prefixes: usize = policy.subscribers.iter().map(|subscriber| subscriber.prefixes.len()).sum();
         lines.push(format!("{} subscribers with {prefixes} prefixes", policy.subscribers.len()));
     }
     lines
+}
+
+/// What the compiled rules look at, in the order of the lookups.
+fn dimensions(config: &Config) -> String {
+    let looked_at = compile(&config.policy.rules, config.ingress.len()).dimensions;
+    let names = [
+        (DIM_DSCP, "DSCP"),
+        (DIM_VLAN, "VLAN"),
+        (DIM_SIZE, "size"),
+        (DIM_SOURCE, "source"),
+        (DIM_DESTINATION, "destination"),
+        (DIM_PROTOCOL, "protocol"),
+        (DIM_SOURCE_PORT, "source port"),
+        (DIM_DESTINATION_PORT, "destination port"),
+    ];
+    let names: Vec<&str> =
+        names.into_iter().filter(|(bit, _)| looked_at & bit != 0).map(|(_, name)| name).collect();
+    if names.is_empty() { "nothing: the first one always matches".to_owned() } else { names.join(", ") }
 }
 
 fn rule_words(rule: &MatchRule, config: &Config) -> String {

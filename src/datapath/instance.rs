@@ -372,7 +372,7 @@ fn attach_ingress(
     ];
     globals.extend(constants.globals(index as usize));
     let mut ebpf = INGRESS.open(shared, &globals)?;
-    let name = names::PROG_INGRESS;
+    let name = constants.program();
     let program = INGRESS.xdp(&mut ebpf, name)?;
     program.load().map_err(Error::program("load", name, Some(&device.name)))?;
     attach_xdp(program, device, name, pins)

@@ -163,6 +163,11 @@ impl IngressConstants {
         }
     }
 
+    /// The program that does what the configuration asks for.
+    pub fn program(&self) -> &'static str {
+        if self.meta == 2 { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS }
+    }
+
     /// The constants of the program of ingress device `index`.
     pub fn globals(&self, index: usize) -> [(&'static str, u32); 8] {
         let rules = self.rules.get(index).copied().unwrap_or(0);

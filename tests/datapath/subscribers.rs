@@ -103,6 +103,42 @@ fn a_reload_changes_subscribers_and_plans_and_refuses_everything_else_by_name() 
     assert!(matches!(reload(&config(&after)), Err(Error::NoInstance { .. })), "nothing runs any more");
 }
 
+#[test]
+fn the_command_line_reloads_and_shows_one_subscriber() {
+    let Some(_machine) = privileged("the_command_line_reloads") else { return };
+    let router = Router::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.toml");
+    let write = |text: &str| std::fs::write(&path, text).unwrap();
+    let weir = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let file = path.to_str().unwrap();
+    let config = text(&router, "source", &subscriber("alice", "\"192.0.2.7\"", "gold"));
+    write(&config);
+    let _running = router.start_config(&Config::load(&path).unwrap());
+    let show = |asked: &str| weir(&["status", "--instance", router.instance(), "--subscriber", asked]);
+    let (code, said) = show("192.0.2.7");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("plan gold: down 100mbit, up to 100mbit; up 20mbit"), "{said}");
+
+    write(&config.replace("plan = \"gold\"", "plan = \"iron\""));
+    let (code, said) = weir(&["reload", "-c", file]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("0 added, 0 removed, 1 changed, 0 unchanged"), "{said}");
+    assert!(show("alice").1.contains("plan iron: down 10mbit"));
+    let (_, said) = weir(&["status", "--instance", router.instance()]);
+    assert!(said.contains("1 subscribers of 2 plans") && said.contains("wan0/gold"), "{said}");
+
+    write(&config.replace("10gbit", "9gbit"));
+    let (code, said) = weir(&["reload", "-c", file]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("(rate)") && said.contains("nothing was touched"), "{said}");
+    assert_eq!(show("bob").0, Some(1));
+}
+
 /// `count` subscribers with an address each.
 fn many(count: u32, moved: u32) -> String {
     let mut list = "name,prefixes,plan\n".to_owned();

@@ -165,9 +165,9 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     }
     for (what, policy) in INGRESS_POLICIES {
-        let name = format!("{} vlans=1 {what}", names::PROG_INGRESS);
+        let name = format!("{} vlans=1 {what}", names::PROG_INGRESS_POLICY);
         let globals = [&[(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 2)], policy].concat();
-        note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
+        note(name, load(&INGRESS, names::PROG_INGRESS_POLICY, &globals, btf.as_ref()));
     }
     for (mode, aqm, driver) in egress_configurations() {
         let name = format!("{} mode={} aqm={} driver={}", names::PROG_EGRESS, mode.0, aqm.0, driver.0);

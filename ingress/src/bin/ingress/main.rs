@@ -17,7 +17,9 @@ use weir_aqm::Nanos;
 use weir_ingress::{
     Backing, Classified, Exit, FibAnswer, addressed_to, back_off, classify, exit_of, fib_exit, vlan_listed,
 };
-use weir_shared_maps::{CounterId, IngressCounter, META_MAGIC, MetaHead, PortCounter, PortRoute};
+use weir_shared_maps::{
+    CounterId, IngressCounter, IngressCounters, META_MAGIC, MetaHead, PortCounter, PortRoute,
+};
 use weir_wire::{Hop, L3, Link, RawPacket, ethernet, set_macs};
 
 mod maps;
@@ -33,23 +35,49 @@ const AF_INET6: u8 = 10;
 /// [`META`]: egress wants class, subscriber and hashes as well.
 const META_POLICY: u32 = 2;
 
+/// Forwards, without policy.
 #[xdp]
 pub fn weir_ingress(ctx: XdpContext) -> u32 {
     // Without counters nothing could be accounted for: fail open, the stack forwards.
     let Some(counters) = WEIR_IN_COUNT.get_ptr_mut(INGRESS_INDEX.load()) else {
         return xdp_action::XDP_PASS;
     };
-    let mut place = Place { target: 0, ip_version: 0, vlan: 0 };
-    let outcome = match forward(&ctx, &mut place) {
-        Ok(()) => IngressCounter::Redirected,
-        Err(reason) => reason,
+    let mut place = Place::NOWHERE;
+    finish(counters, forward(&ctx, &mut place))
+}
+
+/// Forwards, and leaves class, subscriber and hashes in the metadata.
+///
+/// The way there is a function of its own: its stack is free again when the policy is looked up (a program and the functions
+/// it calls have 512 bytes together). The program without policy does not pay for the call.
+#[xdp]
+pub fn weir_ingress_pol(ctx: XdpContext) -> u32 {
+    // As above.
+    let Some(counters) = WEIR_IN_COUNT.get_ptr_mut(INGRESS_INDEX.load()) else {
+        return xdp_action::XDP_PASS;
     };
-    if META.load() == META_POLICY
-        && place.target != 0
+    let mut place = Place::NOWHERE;
+    let outcome = forward_apart(&ctx, &mut place);
+    if place.target != 0
         && let Some(route) = WEIR_ROUTES.get(place.target)
     {
         describe(&ctx, policy::of(&ctx, route, place.ip_version as u8, place.vlan as u16));
     }
+    finish(counters, outcome)
+}
+
+#[inline(never)]
+fn forward_apart(ctx: &XdpContext, place: &mut Place) -> Result<(), IngressCounter> {
+    forward(ctx, place)
+}
+
+/// Counts what became of the packet, and says how it leaves.
+#[inline(always)]
+fn finish(counters: *mut IngressCounters, outcome: Result<(), IngressCounter>) -> u32 {
+    let outcome = match outcome {
+        Ok(()) => IngressCounter::Redirected,
+        Err(reason) => reason,
+    };
     // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
     let slots = unsafe { &mut (*counters).slots };
     bump(slots, IngressCounter::Received);
@@ -69,11 +97,12 @@ struct Place {
     vlan: u32,
 }
 
+impl Place {
+    const NOWHERE: Self = Self { target: 0, ip_version: 0, vlan: 0 };
+}
+
 /// The packet's way to the device map; `Err` carries the counter of the reason it does not get there.
-///
-/// A function of its own: its stack is free again when the policy is looked up (a program and the functions it calls
-/// have 512 bytes together).
-#[inline(never)]
+#[inline(always)]
 fn forward(ctx: &XdpContext, place: &mut Place) -> Result<(), IngressCounter> {
     // SAFETY: the context's bounds; the view is not used after a helper that moves them.
     let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
