@@ -17,9 +17,10 @@ use aya_obj::{
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BatchScratch, ClassConfig, ClassCounters, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS,
-    PlanConfig, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe,
-    RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
+    IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState, PortConfig,
+    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
+    SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -50,6 +51,12 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_PORT_COUNTERS, per_cpu(size_of::<PortCounters>(), MAX_PORTS)),
         (names::MAP_CLASSES, array(size_of::<ClassConfig>(), None)),
         (names::MAP_CLASS_COUNTERS, (BPF_MAP_TYPE_PERCPU_ARRAY, 4, size_of::<ClassCounters>(), None)),
+        (names::MAP_CLASS_PLACES, array(size_of::<ClassPlace>(), None)),
+        (names::MAP_CLASS_STATE, array(size_of::<ClassState>(), None)),
+        (names::MAP_POLICY, array(size_of::<PolicyState>(), None)),
+        (names::MAP_FLOWS, array(size_of::<FlowState>(), None)),
+        (names::MAP_HOSTS, array(size_of::<HostState>(), None)),
+        (names::MAP_CHARGES, per_cpu(size_of::<BatchCharges>(), 1)),
         (names::MAP_RULE_DSCP, array(8, None)),
         (names::MAP_RULE_VLAN, array(8, None)),
         (names::MAP_RULE_PROTOCOL, array(8, None)),
@@ -76,7 +83,8 @@ fn parse(object: &objects::Object) -> Object {
 
 /// Maps of the program's own; sections of data are maps, too, and begin with a dot.
 fn maps(object: &Object) -> impl Iterator<Item = (&str, &Map)> {
-    object.maps.iter().map(|(name, map)| (name.as_str(), map)).filter(|(name, _)| !name.starts_with('.'))
+    let maps = object.maps.iter().map(|(name, map)| (name.as_str(), map));
+    maps.filter(|(name, _)| !name.starts_with('.') && !names::PRIVATE_MAPS.contains(name))
 }
 
 fn names_of<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
@@ -136,6 +144,7 @@ fn every_program_has_its_name_and_its_section() {
             &EGRESS,
             &[
                 (names::PROG_EGRESS, &is_devmap),
+                (names::PROG_POLICY, &is_devmap),
                 (names::PROG_OBSERVER_BTF, &is_btf),
                 (names::PROG_OBSERVER_RAW, &is_raw),
                 (names::PROG_STACK_OBSERVER, &is_raw),

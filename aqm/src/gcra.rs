@@ -8,7 +8,7 @@
 use crate::units::{Bytes, Nanos, Pace};
 
 /// Rate and burst of one meter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GcraParams {
     /// Time per byte of the committed rate.
     pub pace: Pace,

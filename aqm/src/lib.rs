@@ -15,13 +15,21 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod borrow;
 pub mod codel;
+pub mod csfq;
 pub mod drain;
+pub mod fairness;
 pub mod gcra;
 pub mod history;
 pub mod inv_sqrt;
+pub mod l4s;
 pub mod overhead;
 pub mod pi2;
+pub mod share;
 pub mod signal;
 pub mod trtcm;
 pub mod units;
@@ -29,9 +37,12 @@ pub mod verdict;
 
 pub use codel::{CodelParams, CodelVars};
 pub use drain::{DrainParams, DrainVars};
+pub use fairness::{FairnessParams, FairnessVerdict, FlowVars};
 pub use gcra::{Conformance, GcraParams};
+pub use l4s::{L4sParams, L4sVerdict, Service};
 pub use overhead::LinkLayer;
 pub use pi2::{Pi2Params, Pi2Vars};
+pub use share::{ShareParams, ShareVars, TagVars};
 pub use signal::{Level, SignalParams, SignalVars};
 pub use trtcm::{Colour, TrtcmParams, TrtcmVars};
 pub use units::{Bytes, Nanos, Pace, Rate};

@@ -106,8 +106,9 @@ impl Pi2Vars {
         if random < self.probability_of_drop() { Verdict::Signal } else { Verdict::Pass }
     }
 
+    /// Runs the updates that fell due, see [`Pi2Vars::on_enqueue`], for a caller that judges by other rules.
     #[inline(always)]
-    fn catch_up(&mut self, params: &Pi2Params, now: Nanos, delay: Nanos) {
+    pub fn catch_up(&mut self, params: &Pi2Params, now: Nanos, delay: Nanos) {
         let period = if params.t_update == Nanos::ZERO { 1 } else { params.t_update.as_nanos() };
         let horizon = now.saturating_add(Nanos::from_nanos(period));
         // First packet, or an instant set before the clock stepped back.

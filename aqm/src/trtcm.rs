@@ -43,6 +43,7 @@ pub struct TrtcmParams {
 }
 
 /// State of one marker. The default is two full buckets.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrtcmVars {
     /// Theoretical arrival time of the peak bucket.

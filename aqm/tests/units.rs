@@ -46,6 +46,8 @@ fn extremes_saturate() {
     assert_eq!(Pace::from_sample(Bytes::ZERO, Nanos::MAX), None);
     assert_eq!(Pace::from_sample(Bytes::MAX, Nanos::ZERO), None);
     assert_eq!(Pace::from_sample(Bytes::new(1), Nanos::MAX), Some(slow));
+    assert_eq!(fast.bytes_in_q16(Nanos::from_secs(5)), u64::MAX);
+    assert_eq!(slow.bytes_in_q16(Nanos::from_secs(4)), 61_035);
     let widest = Pace::from_sample(Bytes::MAX, Nanos::from_nanos(1)).unwrap();
     assert_eq!(widest, fast);
 }
@@ -78,6 +80,14 @@ fn within_two_to_the_minus_31(pace: Pace, ns: u64, bytes: u64) -> bool {
 }
 
 proptest! {
+    #[test]
+    fn drained_bytes_are_exact_to_their_fraction(bits in 64_000u64..=400_000_000_000, ns in 0u64..1 << 32) {
+        let got = pace(bits).bytes_in_q16(Nanos::from_nanos(ns));
+        let exact = ((u128::from(ns) * u128::from(bits)) << 16) / 8_000_000_000;
+        let error = u128::from(got).abs_diff(exact);
+        prop_assert!(error <= 1 + (exact >> 30), "{} for {}", got, exact);
+    }
+
     #[test]
     fn a_rate_becomes_a_pace_within_two_to_the_minus_31(bits in 64_000u64..=400_000_000_000) {
         prop_assert!(within_two_to_the_minus_31(pace(bits), 8_000_000_000, bits));

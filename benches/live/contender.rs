@@ -41,6 +41,12 @@ pub enum Contender {
     Weir,
     /// weir, a meter and virtual queue of 100 Gbit/s.
     WeirPolicer,
+    /// weir, one class of 100 Gbit/s.
+    WeirOneClass,
+    /// weir, eight classes of 100 Gbit/s with a controller each.
+    WeirEightClasses,
+    /// weir, one class of 100 Gbit/s that its flows share.
+    WeirFairness,
     /// weir with four classes, eight rules on five dimensions, and fairness hashes.
     WeirClasses,
     /// weir with 10 subscribers.
@@ -55,13 +61,16 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
         Self::Weir,
         Self::WeirPolicer,
+        Self::WeirOneClass,
+        Self::WeirEightClasses,
+        Self::WeirFairness,
         Self::WeirClasses,
         Self::WeirTen,
         Self::WeirManyThousand,
@@ -78,6 +87,9 @@ impl Contender {
             Self::FibEgress => "FIB + redirect + trivial egress",
             Self::Weir => "weir",
             Self::WeirPolicer => "weir, policer",
+            Self::WeirOneClass => "weir, 1 class",
+            Self::WeirEightClasses => "weir, 8 classes",
+            Self::WeirFairness => "weir, 1 class with fair flows",
             Self::WeirClasses => "weir, 4 classes, 8 rules, hashes",
             Self::WeirTen => "weir, 10 subscribers",
             Self::WeirManyThousand => "weir, 100,000 subscribers",
@@ -110,6 +122,9 @@ impl Stage {
             let baseline = match contender {
                 Contender::Weir
                 | Contender::WeirPolicer
+                | Contender::WeirOneClass
+                | Contender::WeirEightClasses
+                | Contender::WeirFairness
                 | Contender::WeirClasses
                 | Contender::WeirTen
                 | Contender::WeirManyThousand => return Ok((None, attached)),
@@ -151,6 +166,9 @@ impl Stage {
                 Contender::WeirTen => Some(weir(SUBSCRIBERS, 10)?),
                 Contender::WeirManyThousand => Some(weir(SUBSCRIBERS, 100_000)?),
                 Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n", 0)?),
+                Contender::WeirOneClass => Some(weir(&classes(1, ""), 0)?),
+                Contender::WeirEightClasses => Some(weir(&classes(8, ""), 0)?),
+                Contender::WeirFairness => Some(weir(&classes(1, "fairness = \"flow\""), 0)?),
                 Contender::Drop
                 | Contender::Redirect
                 | Contender::Fib
@@ -267,6 +285,9 @@ impl Turn<'_> {
             | Contender::FibEgress
             | Contender::Weir
             | Contender::WeirPolicer
+            | Contender::WeirOneClass
+            | Contender::WeirEightClasses
+            | Contender::WeirFairness
             | Contender::WeirClasses
             | Contender::WeirTen
             | Contender::WeirManyThousand => (frames, 0),
@@ -304,6 +325,14 @@ fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
     Ok(Program::Baseline(ebpf, name))
 }
 
+/// A policed port with `count` classes of different priorities and guarantees; the frames are the last one's.
+fn classes(count: u32, keys: &str) -> String {
+    let class =
+        |i| format!("[[port.class]]\nname = \"c{i}\"\npriority = {}\nrate = \"1gbit\"\n{keys}\n", i % 8);
+    let classes: String = (0..count).map(class).collect();
+    format!("mode = \"policer\"\nrate = \"100gbit\"\n{classes}")
+}
+
 /// Rules of which the last matches the frame.
 const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[[port.class]]\nname = \"b\"\n\
     [[port.class]]\nname = \"c\"\n[[port.class]]\nname = \"d\"\n\
@@ -313,7 +342,7 @@ const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[
     [[rule]]\nclass = \"c\"\nsize = \"1400..\"\n[[rule]]\nclass = \"d\"\nprotocol = \"udp\"\n";
 
 /// The frame's destination is one of them.
-const SUBSCRIBERS: &str = "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\ndown = \"100mbit\"\n\
+const SUBSCRIBERS: &str = "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\ndown = \"100gbit\"\n\
     [subscribers]\nfile = \"list.csv\"\n";
 
 /// Starts weir with one port and `subscribers`, and finds the program that it attached to `lan0`.

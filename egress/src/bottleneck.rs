@@ -8,7 +8,7 @@ use weir_shared_maps::{FLAG_ECN, FLAG_HEAD_SOJOURN, PortConfig, PortCounter};
 
 use crate::{
     AqmCell, Decision, Queue,
-    controller::{Word, ask},
+    controller::{Gains, Word, ask},
     limits, slots_admitted, stands,
 };
 
@@ -31,7 +31,7 @@ pub fn decide<C: AqmCell>(config: &PortConfig, aqm: u32, queue: &Queue, cell: &m
     if sojourn >= limits.limit && stands(config, queue.backlog) {
         return Decision::Drop(PortCounter::DropLimit);
     }
-    match ask(config, aqm, &limits, cell, queue.now, sojourn, queue.backlog) {
+    match ask(&Gains::of_port(config), aqm, &limits, cell, queue.now, sojourn, queue.backlog) {
         Word::Pass => Decision::Accept,
         Word::Signal { may_mark } => Decision::Signal { may_mark: may_mark && config.flags & FLAG_ECN != 0 },
         Word::Busy => Decision::Undecided,

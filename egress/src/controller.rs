@@ -51,10 +51,45 @@ pub(crate) const fn is_idle(state: &AqmState, aqm: u32) -> bool {
     }
 }
 
+/// What a controller needs beside the times of [`Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gains {
+    pub t_update_ns: u64,
+    pub alpha: u32,
+    pub beta: u32,
+    pub max_packet_bytes: u32,
+}
+
+impl Gains {
+    /// A port's.
+    #[inline(always)]
+    pub(crate) const fn of_port(config: &PortConfig) -> Self {
+        let PortConfig { t_update_ns, alpha, beta, max_packet_bytes, .. } = *config;
+        Self { t_update_ns, alpha, beta, max_packet_bytes }
+    }
+
+    #[inline(always)]
+    pub(crate) fn codel(&self, limits: &Limits) -> CodelParams {
+        let max_packet = Bytes::new(u64::from(self.max_packet_bytes));
+        CodelParams { target: limits.target, interval: limits.interval, max_packet }
+    }
+
+    #[inline(always)]
+    pub(crate) fn pi2(&self, limits: &Limits) -> Pi2Params {
+        Pi2Params {
+            target: limits.target,
+            t_update: Nanos::from_nanos(self.t_update_ns),
+            alpha: self.alpha,
+            beta: self.beta,
+            max_packet: Bytes::new(u64::from(self.max_packet_bytes)),
+        }
+    }
+}
+
 /// Asks the controller `aqm` about one packet. Below target with nothing to reset, nothing is written.
 #[inline(always)]
 pub(crate) fn ask<C: AqmCell>(
-    config: &PortConfig,
+    gains: &Gains,
     aqm: u32,
     limits: &Limits,
     cell: &mut C,
@@ -70,9 +105,9 @@ pub(crate) fn ask<C: AqmCell>(
     }
     let said = cell.with(|state| {
         if aqm == AQM_CODEL {
-            codel(config, limits, state, now, sojourn, backlog)
+            codel(gains, limits, state, now, sojourn, backlog)
         } else {
-            pi2(config, limits, state, now, sojourn, backlog)
+            pi2(gains, limits, state, now, sojourn, backlog)
         }
     });
     said.unwrap_or(Word::Busy)
@@ -80,20 +115,15 @@ pub(crate) fn ask<C: AqmCell>(
 
 #[inline(always)]
 fn codel(
-    config: &PortConfig,
+    gains: &Gains,
     limits: &Limits,
     state: &mut AqmState,
     now: Nanos,
     sojourn: Nanos,
     backlog: Bytes,
 ) -> Word {
-    let params = CodelParams {
-        target: limits.target,
-        interval: limits.interval,
-        max_packet: Bytes::new(u64::from(config.max_packet_bytes)),
-    };
     let mut vars = codel_from_map(&state.codel);
-    let verdict = vars.on_enqueue(&params, now, sojourn, backlog);
+    let verdict = vars.on_enqueue(&gains.codel(limits), now, sojourn, backlog);
     state.codel = codel_to_map(&vars);
     match verdict {
         Verdict::Pass => Word::Pass,
@@ -103,23 +133,16 @@ fn codel(
 
 #[inline(always)]
 fn pi2(
-    config: &PortConfig,
+    gains: &Gains,
     limits: &Limits,
     state: &mut AqmState,
     now: Nanos,
     sojourn: Nanos,
     backlog: Bytes,
 ) -> Word {
-    let params = Pi2Params {
-        target: limits.target,
-        t_update: Nanos::from_nanos(config.t_update_ns),
-        alpha: config.alpha,
-        beta: config.beta,
-        max_packet: Bytes::new(u64::from(config.max_packet_bytes)),
-    };
     let random = next_random(state.pi2.random, now);
     let mut vars = pi2_from_map(&state.pi2);
-    let verdict = vars.on_enqueue(&params, now, sojourn, backlog, random);
+    let verdict = vars.on_enqueue(&gains.pi2(limits), now, sojourn, backlog, random);
     state.pi2 = pi2_to_map(&vars, random);
     match verdict {
         Verdict::Pass => Word::Pass,
@@ -129,7 +152,7 @@ fn pi2(
 
 /// Marsaglia's xorshift32; a zero state is seeded from the clock. Deterministic for a virtual clock.
 #[inline(always)]
-const fn next_random(state: u32, now: Nanos) -> u32 {
+pub(crate) const fn next_random(state: u32, now: Nanos) -> u32 {
     let mut x = if state == 0 { now.as_nanos() as u32 | 1 } else { state };
     x ^= x << 13;
     x ^= x >> 17;

@@ -14,6 +14,7 @@ mod decision;
 mod limits;
 pub mod observe;
 pub mod policer;
+pub mod policy;
 mod queue;
 
 pub use controller::AqmCell;

@@ -4,7 +4,7 @@ use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, overhead::Framing};
 use weir_shared_maps::{FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, PortConfig};
 
 /// Times the decision compares sojourns with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The AQM's target.
     pub target: Nanos,
@@ -19,34 +19,45 @@ const TARGET_PACKETS: u64 = 2;
 /// Packet times that the limit leaves at least, or a window of a few packets could not be sent at all.
 const LIMIT_PACKETS: u64 = 8;
 
-/// Bends target, interval and limit to the drain rate.
-///
-/// On a slow link the target is at least two packet times and the interval grows by as much; the limit is at least
-/// eight. On a fast link with a short ring the target is at most half the time the ring can hold, since an AQM whose
-/// target lies beyond the ring is tail drop.
+/// The port's times, bent to its drain rate: see [`Limits::bent`].
 #[inline(always)]
 pub fn limits(config: &PortConfig, pace: Option<Pace>, slots: u32) -> Limits {
-    let mut target = Nanos::from_nanos(config.target_ns);
-    let mut interval = Nanos::from_nanos(config.interval_ns);
-    let mut limit = Nanos::from_nanos(config.limit_ns);
-    let Some(pace) = pace else {
-        return Limits { target, interval, limit };
+    let configured = Limits {
+        target: Nanos::from_nanos(config.target_ns),
+        interval: Nanos::from_nanos(config.interval_ns),
+        limit: Nanos::from_nanos(config.limit_ns),
     };
-    let packet = pace.time_for(Bytes::new(u64::from(config.max_packet_bytes)));
-    let floor = packet.saturating_mul(TARGET_PACKETS);
-    if target < floor {
-        interval = interval.saturating_add(floor.saturating_sub(target));
-        target = floor;
+    configured.bent(config.max_packet_bytes, pace, slots)
+}
+
+impl Limits {
+    /// Bends target, interval and limit to the drain rate.
+    ///
+    /// On a slow link the target is at least two packet times and the interval grows by as much; the limit is at least
+    /// eight. On a fast link with a short ring the target is at most half the time the ring can hold, since an AQM whose
+    /// target lies beyond the ring is tail drop.
+    #[inline(always)]
+    pub fn bent(self, max_packet_bytes: u32, pace: Option<Pace>, slots: u32) -> Self {
+        let Self { mut target, mut interval, mut limit } = self;
+        let Some(pace) = pace else {
+            return self;
+        };
+        let packet = pace.time_for(Bytes::new(u64::from(max_packet_bytes)));
+        let floor = packet.saturating_mul(TARGET_PACKETS);
+        if target < floor {
+            interval = interval.saturating_add(floor.saturating_sub(target));
+            target = floor;
+        }
+        let least = packet.saturating_mul(LIMIT_PACKETS);
+        if limit < least {
+            limit = least;
+        }
+        let half_ring = Nanos::from_nanos(packet.saturating_mul(u64::from(slots)).as_nanos() >> 1);
+        if slots > 0 && target > half_ring {
+            target = half_ring;
+        }
+        Self { target, interval, limit }
     }
-    let least = packet.saturating_mul(LIMIT_PACKETS);
-    if limit < least {
-        limit = least;
-    }
-    let half_ring = Nanos::from_nanos(packet.saturating_mul(u64::from(slots)).as_nanos() >> 1);
-    if slots > 0 && target > half_ring {
-        target = half_ring;
-    }
-    Limits { target, interval, limit }
 }
 
 /// Slots that may be occupied: all but the reserve, which is halved ring size where the ring is small.

@@ -8,7 +8,7 @@ use weir_shared_maps::{FLAG_ECN, MODE_POLICER, PortConfig, PortCounter};
 
 use crate::{
     AqmCell, Decision,
-    controller::{Word, ask},
+    controller::{Gains, Word, ask},
     limits, pace_from_map,
 };
 
@@ -59,7 +59,7 @@ pub fn decide<C: AqmCell>(config: &PortConfig, aqm: u32, tat: Nanos, now: Nanos,
     }
     let pace = pace_from_map(config);
     let backlog = pace.map_or(Bytes::ZERO, |pace| pace.bytes_in(sojourn));
-    match ask(config, aqm, &limits(config, pace, 0), cell, now, sojourn, backlog) {
+    match ask(&Gains::of_port(config), aqm, &limits(config, pace, 0), cell, now, sojourn, backlog) {
         Word::Pass => Decision::Accept,
         Word::Busy => Decision::Undecided,
         Word::Signal { may_mark } => Decision::Signal { may_mark: may_mark && config.flags & FLAG_ECN != 0 },

@@ -20,6 +20,16 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Nothing, nowhere.
+    pub const NONE: Self = Self {
+        now: Nanos::ZERO,
+        backlog: Bytes::ZERO,
+        occupancy: 0,
+        slots: 0,
+        head_sojourn: Nanos::ZERO,
+        pace: None,
+    };
+
     /// The sojourn the AQM works on.
     ///
     /// The arriving frame's own, predicted as backlog over drain rate: a FIFO's queue delay for the packet that is

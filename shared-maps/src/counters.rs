@@ -116,6 +116,20 @@ counters!(
     AqmBusy = "aqm_busy",
     /// Frames without ingress's metadata, although classes are configured: taken for the default class.
     NoMetadata = "no_metadata",
+    /// Dropped because a class's ceiling is used up.
+    DropCeil = "class_ceil",
+    /// Dropped because a class has its part of what the port has to spare.
+    DropShare = "class_share",
+    /// Dropped because a subscriber's ceiling is used up.
+    DropSubscriber = "subscriber_ceil",
+    /// Dropped because a flow, host or subscriber has had its share of a class.
+    DropFairness = "fairness",
+    /// Dropped by a class's policer for its colour.
+    DropColour = "colour",
+    /// Dropped because the port's lock was taken and its account for such frames full.
+    DropBusy = "busy",
+    /// Charges of refused frames that were not given back, because the port's lock was taken.
+    RefundLost = "refund_lost",
 });
 
 counters!(
@@ -135,10 +149,12 @@ counters!(
     DropLimit = "limit",
     /// Dropped because the ring has no slot left for this class.
     DropAdmission = "ring_admission",
-    /// Dropped because the class's ceiling or the port's rate is used up.
-    DropRate = "rate",
+    /// Dropped because the class's ceiling is used up.
+    DropCeil = "class_ceil",
+    /// Dropped because the class has its part of what the port has to spare.
+    DropShare = "class_share",
     /// Dropped because the subscriber's ceiling is used up.
-    DropSubscriber = "subscriber",
+    DropSubscriber = "subscriber_ceil",
     /// Dropped because its flow or host has had its share.
     DropFairness = "fairness",
     /// Dropped by the class's policer for its colour.
@@ -151,6 +167,10 @@ counters!(
     Red = "red",
     /// Frames whose code point was changed.
     Remarked = "remarked",
+    /// Frames that found the port's lock taken and were let through on the port's account.
+    LockBusy = "lock_busy",
+    /// Dropped because the lock was taken and the port's account for such frames full.
+    DropBusy = "busy",
 });
 
 /// Per-CPU value of one ingress device, indexed by [`IngressCounter`].

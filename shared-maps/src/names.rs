@@ -65,8 +65,30 @@ pub const MAP_SUBSCRIBERS6: &str = "WEIR_SUB6";
 /// Array: subscriber index → [`crate::SubscriberState`].
 pub const MAP_SUBSCRIBER_STATE: &str = "WEIR_SUB_STATE";
 
+/// Array: `port * MAX_CLASSES + class` → [`crate::ClassPlace`].
+pub const MAP_CLASS_PLACES: &str = "WEIR_CLASS_PLACE";
+/// Array: port index → [`crate::PolicyState`].
+pub const MAP_POLICY: &str = "WEIR_POLICY";
+/// Array: `port * MAX_CLASSES + class` → [`crate::ClassState`].
+pub const MAP_CLASS_STATE: &str = "WEIR_CLASS_STATE";
+/// Array: flow bucket → [`crate::FlowState`]; a class's begin at [`crate::ClassPlace::flow_base`].
+pub const MAP_FLOWS: &str = "WEIR_FLOWS";
+/// Array: host bucket → [`crate::HostState`], alike.
+pub const MAP_HOSTS: &str = "WEIR_HOSTS";
+/// Per-CPU array of one: [`crate::BatchCharges`], from the egress program to the observer.
+pub const MAP_CHARGES: &str = "WEIR_CHARGES";
+
+/// Per-CPU arrays of one that the `egress` object alone knows: a frame, and its decision in progress.
+pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
+
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 30] = [
+pub const PINNED_MAPS: [&str; 36] = [
+    MAP_CLASS_PLACES,
+    MAP_POLICY,
+    MAP_CLASS_STATE,
+    MAP_FLOWS,
+    MAP_HOSTS,
+    MAP_CHARGES,
     MAP_DEVMAP,
     MAP_ROUTES,
     MAP_PORTS,
@@ -106,6 +128,8 @@ pub const PROG_INGRESS: &str = "weir_ingress";
 pub const PROG_INGRESS_POLICY: &str = "weir_ingress_pol";
 /// Devmap program of a port (`egress` object), minimum kernel 5.8.
 pub const PROG_EGRESS: &str = "weir_egress";
+/// Devmap program of a port with classes (`egress` object).
+pub const PROG_POLICY: &str = "weir_policy";
 /// Ring observer on `xdp_devmap_xmit` as a BTF tracepoint (`egress` object), minimum kernel 5.5.
 pub const PROG_OBSERVER_BTF: &str = "weir_observer";
 /// The same observer as a raw tracepoint, for kernels without BTF.

@@ -1,9 +1,10 @@
 //! aya's proof obligation for map values, host side only.
 
 use crate::{
-    BatchScratch, ClassConfig, ClassCounters, IngressConfig, IngressCounters, PlanConfig, PortConfig,
-    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberState,
+    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
+    IngressConfig, IngressCounters, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState,
+    PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    SubscriberState,
 };
 
 macro_rules! pod {
@@ -15,9 +16,15 @@ macro_rules! pod {
 }
 
 pod!(
+    BatchCharges,
     BatchScratch,
     ClassConfig,
     ClassCounters,
+    ClassPlace,
+    ClassState,
+    FlowState,
+    HostState,
+    PolicyState,
     IngressConfig,
     IngressCounters,
     PlanConfig,

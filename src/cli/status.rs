@@ -204,14 +204,16 @@ fn class_row(device: &str, class: &ClassSnapshot) -> Vec<String> {
 }
 
 /// Losses of a class.
-const CLASS_DROPS: [ClassCounter; 7] = [
+const CLASS_DROPS: [ClassCounter; 9] = [
     ClassCounter::DropAqm,
     ClassCounter::DropLimit,
     ClassCounter::DropAdmission,
-    ClassCounter::DropRate,
+    ClassCounter::DropCeil,
+    ClassCounter::DropShare,
     ClassCounter::DropSubscriber,
     ClassCounter::DropFairness,
     ClassCounter::DropColour,
+    ClassCounter::DropBusy,
 ];
 
 fn ring_row(now_ns: u64, port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String> {

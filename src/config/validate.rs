@@ -14,7 +14,7 @@ use super::model::{
     Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, ReadList,
     Sojourn, VlanId,
 };
-use super::policy::{PolicyRule, Side};
+use super::policy::{Class, PolicyRule, Side};
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
 
 /// The default target: RFC 8289 section 4.3, for links on which a full frame takes less.
@@ -217,13 +217,16 @@ impl Check<'_> {
         );
         let burst = self.burst(table, mode, i64::from(link.overhead));
         let aqm = self.aqm(place, &table.aqm, Algorithms::OfPort);
-        let classes = self.port_classes(table, rate);
+        let mut classes = self.port_classes(table, rate);
         let subscribers =
             self.parsed(At { place, key: "subscribers" }, &table.subscribers, |word| match word {
                 "source" => Ok(Side::Source),
                 "destination" => Ok(Side::Destination),
                 _ => Err(choice(word, "\"source\", \"destination\"", &["source", "destination"])),
             });
+        if subscribers.is_some() && classes.classes.is_empty() {
+            classes.classes.push(Class::implicit());
+        }
         Some(Port {
             device: device?,
             mode,

@@ -346,7 +346,7 @@ fn load_egress(shared: Shared<'_>, index: u32, config: &PortConfig, driver: u32)
         (names::GLOBAL_FRAMING, config.framing),
     ];
     let mut ebpf = EGRESS.open(shared, &globals)?;
-    let name = names::PROG_EGRESS;
+    let name = if config.classes > 0 { names::PROG_POLICY } else { names::PROG_EGRESS };
     let program = EGRESS.xdp(&mut ebpf, name)?;
     program.load().map_err(Error::program("load", name, None))?;
     let fd = program.fd().map_err(Error::program("load", name, None))?;

@@ -9,10 +9,10 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
 use ipnet::IpNet;
 use weir_shared_maps::{
-    AQM_NONE, CLASS_NONE, ClassConfig, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL,
-    DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, MAX_CLASSES, MAX_PLANS, MAX_RULES, PlanConfig,
-    PortConfig, PrefixMasks, SIZE_ENTRIES, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState,
-    names,
+    AQM_NONE, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
+    DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, MAX_CLASSES, MAX_PLANS,
+    MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, SubscriberEntry, SubscriberKey4,
+    SubscriberKey6, SubscriberState, names,
 };
 
 use super::batch::BatchMap;
@@ -23,6 +23,7 @@ use crate::config::policy::compile::{Compiled, compile};
 use crate::config::policy::encode::{
     SubscriberKey, class_at, class_config, hashes, plan_class, plan_config, prefix_masks, subscriber_key,
 };
+use crate::config::policy::place::{all_buckets, places};
 
 /// Entries of the maps whose size depends on the policy. The default is that of a configuration without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct PolicySizes {
     subscriber_prefixes: [u32; 2],
     /// Plans that fit.
     plans: u32,
+    /// Flow buckets of all classes, at least 1.
+    buckets: u32,
 }
 
 impl Default for PolicySizes {
@@ -50,6 +53,7 @@ impl Default for PolicySizes {
             subscribers: 1,
             subscriber_prefixes: [1; 2],
             plans: 1,
+            buckets: 1,
         }
     }
 }
@@ -66,6 +70,7 @@ impl PolicySizes {
         let mut sizes = Self {
             ports: if classes { config.ports.len() as u32 } else { 0 },
             dimensions: compiled.dimensions,
+            buckets: all_buckets(config).max(1),
             prefixes: [
                 count(source, false),
                 count(destination, false),
@@ -95,6 +100,11 @@ impl PolicySizes {
         for (name, entries) in [
             (names::MAP_CLASSES, classed(ports * MAX_CLASSES)),
             (names::MAP_CLASS_COUNTERS, classed(ports * MAX_CLASSES)),
+            (names::MAP_CLASS_PLACES, classed(ports * MAX_CLASSES)),
+            (names::MAP_CLASS_STATE, classed(ports * MAX_CLASSES)),
+            (names::MAP_POLICY, ports),
+            (names::MAP_FLOWS, self.buckets),
+            (names::MAP_HOSTS, self.buckets),
             (names::MAP_RULE_CLASS, classed(ports * MAX_RULES)),
             (names::MAP_PLAN_CLASS, if self.plans > 1 { classed(ports * MAX_PLANS) } else { 1 }),
             (names::MAP_RULE_DSCP, dimension(DIM_DSCP, 64)),
@@ -245,13 +255,20 @@ fn trie<K: aya::Pod>(directory: &Path, name: &'static str) -> Result<LpmTrie<Map
 fn write_classes(directory: &Path, config: &Config, ports: &[PortConfig]) -> Result<()> {
     let mut classes: Vec<(u32, ClassConfig)> = Vec::new();
     let mut rule_classes: Vec<(u32, u32)> = Vec::new();
+    let mut placed: Vec<(u32, ClassPlace)> = Vec::new();
+    let mut bucket = 0;
     for (index, (port, encoded)) in (0_u32..).zip(config.ports.iter().zip(ports)) {
-        let entries = port.classes.iter().map(|class| class_config(class, port, encoded));
+        let entries: Vec<ClassConfig> =
+            port.classes.iter().map(|class| class_config(class, port, encoded)).collect();
+        let (of_port, free) = places(config, port, encoded, &entries, bucket);
+        bucket = free;
+        placed.extend((index * MAX_CLASSES..).zip(of_port));
         classes.extend((index * MAX_CLASSES..).zip(entries));
         let entries = config.policy.rules.iter().map(|rule| class_at(port, &rule.class) as u32);
         rule_classes.extend((index * MAX_RULES..).zip(entries));
     }
     BatchMap::open::<u32, ClassConfig>(directory, names::MAP_CLASSES)?.update(&classes)?;
+    BatchMap::open::<u32, ClassPlace>(directory, names::MAP_CLASS_PLACES)?.update(&placed)?;
     BatchMap::open::<u32, u32>(directory, names::MAP_RULE_CLASS)?.update(&rule_classes)
 }
 

@@ -327,18 +327,34 @@ impl Snapshot {
 }
 
 /// Losses at a port, those before egress among them.
-const DROPS: [PortCounter; 7] = [
+const DROPS: [PortCounter; 13] = [
     PortCounter::DropAqm,
     PortCounter::DropLimit,
     PortCounter::DropAdmission,
     PortCounter::DropPolicer,
+    PortCounter::DropCeil,
+    PortCounter::DropShare,
+    PortCounter::DropSubscriber,
+    PortCounter::DropFairness,
+    PortCounter::DropColour,
+    PortCounter::DropBusy,
     PortCounter::DropBackpressure,
     PortCounter::RingDrops,
     PortCounter::RedirectErrors,
 ];
 /// Losses that egress itself decided.
-const EGRESS_DROPS: [PortCounter; 4] =
-    [PortCounter::DropAqm, PortCounter::DropLimit, PortCounter::DropAdmission, PortCounter::DropPolicer];
+const EGRESS_DROPS: [PortCounter; 10] = [
+    PortCounter::DropAqm,
+    PortCounter::DropLimit,
+    PortCounter::DropAdmission,
+    PortCounter::DropPolicer,
+    PortCounter::DropCeil,
+    PortCounter::DropShare,
+    PortCounter::DropSubscriber,
+    PortCounter::DropFairness,
+    PortCounter::DropColour,
+    PortCounter::DropBusy,
+];
 
 fn of<C: CounterId>(counters: &BTreeMap<&'static str, u64>, counter: C) -> u64 {
     counters.get(counter.name()).copied().unwrap_or(0)

@@ -21,7 +21,9 @@ mod router;
 
 mod daemon;
 mod forward;
+mod load;
 mod policy;
+mod policy_rates;
 mod queue;
 mod subscribers;
 mod veth;

@@ -12,6 +12,7 @@ mod error;
 pub mod file;
 mod model;
 mod overlap;
+pub mod place;
 mod plan;
 mod policer;
 mod rule;

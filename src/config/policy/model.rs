@@ -37,6 +37,25 @@ pub struct Class {
     pub policer: Option<Policer>,
 }
 
+impl Class {
+    /// The class of a port that lists none and has subscribers all the same.
+    pub fn implicit() -> Self {
+        Self {
+            name: IMPLICIT_CLASS.to_owned(),
+            priority: 4,
+            rate: None,
+            ceil: None,
+            weight: 1,
+            burst: None,
+            fairness: Fairness::None,
+            dscp: DscpAction::Keep,
+            aqm: None,
+            ecn: None,
+            policer: None,
+        }
+    }
+}
+
 /// What shares a class evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fairness {

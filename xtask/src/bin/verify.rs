@@ -175,14 +175,27 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
             [(names::GLOBAL_MODE, mode.1), (names::GLOBAL_AQM, aqm.1), (names::GLOBAL_DRIVER, driver.1)];
         note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
     }
-    for (what, global, value) in [
-        ("classes=16", names::GLOBAL_CLASSES, MAX_CLASSES),
-        ("framing=ptm", names::GLOBAL_FRAMING, FRAMING_PTM),
-    ] {
-        let name = format!("{} mode=policer aqm=codel driver=tun {what}", names::PROG_EGRESS);
-        let policer = [(names::GLOBAL_MODE, MODE_POLICER), (names::GLOBAL_AQM, AQM_CODEL)];
-        let globals = [&policer[..], &[(names::GLOBAL_DRIVER, DRIVER_TUN), (global, value)]].concat();
-        note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
+    let name = format!("{} mode=policer aqm=codel driver=tun framing=ptm", names::PROG_EGRESS);
+    let globals = [
+        (names::GLOBAL_MODE, MODE_POLICER),
+        (names::GLOBAL_AQM, AQM_CODEL),
+        (names::GLOBAL_DRIVER, DRIVER_TUN),
+        (names::GLOBAL_FRAMING, FRAMING_PTM),
+    ];
+    note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
+    for driver in DRIVERS {
+        let mode =
+            if driver.1 == DRIVER_NONE { ("virtual", MODE_VIRTUAL) } else { ("bottleneck", MODE_BOTTLENECK) };
+        for mode in [mode, ("policer", MODE_POLICER)] {
+            let name = format!("{} mode={} driver={}", names::PROG_POLICY, mode.0, driver.0);
+            let globals = [
+                (names::GLOBAL_MODE, mode.1),
+                (names::GLOBAL_DRIVER, driver.1),
+                (names::GLOBAL_CLASSES, MAX_CLASSES),
+                (names::GLOBAL_FRAMING, FRAMING_PTM),
+            ];
+            note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
+        }
     }
     for program in [
         names::PROG_OBSERVER_BTF,

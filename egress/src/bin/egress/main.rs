@@ -11,10 +11,14 @@
 
 mod atomics;
 mod cell;
+mod classes;
+mod frame;
 mod maps;
 mod observer;
+mod policy;
 mod program;
 mod ring;
+mod steps;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,14 +1,20 @@
 //! Maps and load-time constants. Sizes given here are placeholders: user space sets them from the config.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     Global,
     macros::map,
     maps::{Array, PerCpuArray},
 };
+use weir_egress::policy::Work;
 use weir_shared_maps::{
-    BatchScratch, ClassConfig, ClassCounter, ClassCounters, CounterId, MAX_CLASSES, PlanConfig, PortConfig,
-    PortCounter, PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
+    BatchCharges, BatchScratch, ClassConfig, ClassCounter, ClassCounters, ClassPlace, ClassState, CounterId,
+    FlowState, HostState, MAX_CLASSES, PlanConfig, PolicyState, PortConfig, PortCounter, PortCounters,
+    PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
 };
+
+use crate::policy::Desk;
 
 #[unsafe(no_mangle)]
 pub static PORT_INDEX: Global<u32> = Global::new(0);
@@ -49,6 +55,25 @@ pub static WEIR_CLASS_CNT: PerCpuArray<ClassCounters> = PerCpuArray::with_max_en
 pub static WEIR_PLANS: Array<PlanConfig> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_SUB_STATE: Array<SubscriberState> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static WEIR_CLASS_PLACE: Array<ClassPlace> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_POLICY: Array<PolicyState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_CLASS_STATE: Array<ClassState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_FLOWS: Array<FlowState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_HOSTS: Array<HostState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_CHARGES: PerCpuArray<BatchCharges> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is known of a frame, and its decision in progress: this object's own maps, not pinned.
+#[map]
+pub static WEIR_DESK: PerCpuArray<MaybeUninit<Desk>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WEIR_WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 
 /// Adds to a counter of a port on this CPU.
 #[inline(always)]

@@ -15,6 +15,7 @@ use weir_shared_maps::{
 
 use crate::{
     atomics::{fetch_add, load, store, swap_if, try_lock, unlock},
+    classes::weir_give_back,
     maps::{
         WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES, WEIR_SCRATCH,
         count, count_all,
@@ -163,7 +164,11 @@ fn after_batch(batch: Batch) -> i32 {
     );
     if refused > 0 {
         count(route.port, PortCounter::RingDrops, u64::from(refused));
-        give_back(config, route.port, &lengths, batch.sent, accepted, now);
+        if ours && config.classes > 0 {
+            give_back_classes(route.port, batch.sent, accepted);
+        } else {
+            give_back(config, route.port, &lengths, batch.sent, accepted, now);
+        }
     }
     renew(config, recipe, state, history, now);
     if ours {
@@ -281,6 +286,16 @@ fn give_back(config: &PortConfig, port: u32, lengths: &Lengths<'_>, sent: u32, a
         };
         if done {
             return;
+        }
+    }
+}
+
+/// The same for a port with classes: each refused frame's charge is undone where it was made.
+#[inline(always)]
+fn give_back_classes(port: u32, sent: u32, accepted: u32) {
+    for i in 0..BATCH_MAX as u32 {
+        if i >= sent && i < accepted && weir_give_back(port, i) == 0 {
+            count(port, PortCounter::RefundLost, 1);
         }
     }
 }

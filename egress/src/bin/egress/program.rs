@@ -9,17 +9,17 @@ use aya_ebpf::{
 use weir_aqm::{Bytes, Nanos};
 use weir_egress::{Decision, Queue, bottleneck, pace_of_word, policer, wire_bytes};
 use weir_shared_maps::{
-    BATCH_MAX, BatchScratch, ClassCounter, DRIVER_NONE, META_MAGIC, MODE_BOTTLENECK, MODE_METER,
-    MODE_POLICER, MODE_VIRTUAL, MetaHead, PacketMeta, PortConfig, PortCounter, RingState,
+    BATCH_MAX, BatchScratch, DRIVER_NONE, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL,
+    PortConfig, PortCounter, RingState,
 };
-use weir_wire::{L3, Mark, Packet, RawPacket, ethernet};
 
 use crate::{
     atomics::{load, store, swap_if},
     cell::MapCell,
+    frame::{capable, mark},
     maps::{
-        AQM, CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS,
-        WEIR_RECIPES, WEIR_RINGS, WEIR_SCRATCH, count, count_class,
+        AQM, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS,
+        WEIR_RECIPES, WEIR_RINGS, WEIR_SCRATCH, count,
     },
     ring::{Location, occupancy},
 };
@@ -42,10 +42,6 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
     let ring = ring_index(config);
     if scratch.now_ns == 0 || scratch.port != port {
         begin_batch(config, scratch, ring);
-    }
-    if CLASSES.load() != 0 {
-        let class = class(&ctx, config, port);
-        count_class(port, class, ClassCounter::Seen, 1);
     }
     let len = (ctx.data_end() - ctx.data()) as u32;
     if MODE.load() == MODE_BOTTLENECK && scratch.free != 0 {
@@ -76,7 +72,7 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
 
 /// Index of the ring that this CPU's frames enter.
 #[inline(always)]
-fn ring_index(config: &PortConfig) -> u32 {
+pub fn ring_index(config: &PortConfig) -> u32 {
     let rings = RINGS.load();
     if rings <= 1 {
         return config.ring_base;
@@ -88,7 +84,7 @@ fn ring_index(config: &PortConfig) -> u32 {
 
 /// The first frame of a batch reads the clock and the ring, for all of it.
 #[inline(always)]
-fn begin_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
+pub fn begin_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
     // Volatile: neighbouring zeroes would become a call of memset.
     // SAFETY: the helper has no arguments; the stores go to this CPU's own map value.
     unsafe {
@@ -158,7 +154,7 @@ fn by_ring(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Decision {
 
 /// What stands in front of the next frame, and the ring's AQM.
 #[inline(always)]
-fn situation(scratch: &BatchScratch, ring: u32) -> Option<(Queue, MapCell)> {
+pub fn situation(scratch: &BatchScratch, ring: u32) -> Option<(Queue, MapCell)> {
     let state = WEIR_RINGS.get_ptr_mut(ring)?;
     // SAFETY: a map value, read word by word; its AQM state is written by cells alone.
     let (slots, pace, cell) = unsafe {
@@ -240,7 +236,7 @@ fn ring_full(config: &PortConfig, scratch: &BatchScratch) -> Option<PortCounter>
 }
 
 #[inline(always)]
-fn accept(scratch: &mut BatchScratch, len: u32) -> u32 {
+pub fn accept(scratch: &mut BatchScratch, len: u32) -> u32 {
     if let Some(slot) = scratch.lengths.get_mut(scratch.accepted as usize & (BATCH_MAX - 1)) {
         *slot = len;
     }
@@ -252,77 +248,8 @@ fn accept(scratch: &mut BatchScratch, len: u32) -> u32 {
 }
 
 #[inline(always)]
-fn drop_for(scratch: &mut BatchScratch, port: u32, cause: PortCounter) -> u32 {
+pub fn drop_for(scratch: &mut BatchScratch, port: u32, cause: PortCounter) -> u32 {
     scratch.dropped = scratch.dropped.wrapping_add(1);
     count(port, cause, 1);
     xdp_action::XDP_DROP
-}
-
-/// Whether the packet's sender understands marks (ECT or CE already).
-#[inline(always)]
-fn capable(ctx: &XdpContext) -> bool {
-    // SAFETY: the context's bounds; no helper moves them while the view lives.
-    let packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
-    network_header(ctx, &packet).is_some_and(|l3| l3.ecn().is_capable())
-}
-
-/// Sets CE if the packet is ECN-capable; whether it now bears CE.
-#[inline(always)]
-fn mark(ctx: &XdpContext) -> bool {
-    // SAFETY: as above.
-    let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
-    let Some(mut l3) = network_header(ctx, &packet) else { return false };
-    matches!(l3.set_ecn_ce(&mut packet), Ok(Mark::Marked | Mark::AlreadyCe))
-}
-
-/// The IP header. Ingress forwards only frames that are untagged by then, so its place is a constant, which the
-/// verifier wants; which version it is stands in the metadata, or in the EtherType where the driver keeps none.
-#[inline(always)]
-fn network_header(ctx: &XdpContext, packet: &RawPacket) -> Option<L3> {
-    let version = match metadata(ctx) {
-        Some(meta) if usize::from(meta.l3_offset) == ethernet::HEADER_LEN => meta.ip_version,
-        Some(_) => return None,
-        None => match u16::from_be_bytes(packet.read(ethernet::HEADER_LEN - 2)?) {
-            ethernet::IPV4 => 4,
-            ethernet::IPV6 => 6,
-            _ => return None,
-        },
-    };
-    L3::parse_at(packet, version, ethernet::HEADER_LEN as u8).ok()
-}
-
-/// The frame's class, as ingress says. A driver that keeps no metadata makes every frame one of the default class, counted.
-#[inline(always)]
-fn class(ctx: &XdpContext, config: &PortConfig, port: u32) -> u32 {
-    match policy(ctx) {
-        Some(meta) if u32::from(meta.class) < CLASSES.load() => u32::from(meta.class),
-        Some(_) | None => {
-            count(port, PortCounter::NoMetadata, 1);
-            config.default_class
-        }
-    }
-}
-
-/// All of the metadata, where ingress left all of it.
-#[inline(always)]
-fn policy(ctx: &XdpContext) -> Option<PacketMeta> {
-    let (start, end) = (ctx.metadata(), ctx.metadata_end());
-    if start + size_of::<PacketMeta>() > end {
-        return None;
-    }
-    // SAFETY: the comparison proved the room; metadata is 4-byte aligned.
-    let meta = unsafe { (start as *const PacketMeta).read() };
-    (meta.head.magic == META_MAGIC).then_some(meta)
-}
-
-/// The part of the metadata that is always there.
-#[inline(always)]
-fn metadata(ctx: &XdpContext) -> Option<MetaHead> {
-    let (start, end) = (ctx.metadata(), ctx.metadata_end());
-    if start + size_of::<MetaHead>() > end {
-        return None;
-    }
-    // SAFETY: the comparison proved the room; metadata is 4-byte aligned.
-    let meta = unsafe { (start as *const MetaHead).read() };
-    (meta.magic == META_MAGIC).then_some(meta)
 }

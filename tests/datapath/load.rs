@@ -1,0 +1,163 @@
+//! Open-loop traffic through the router, and what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::frame::Udp;
+use super::router::{Router, Running};
+
+/// Constant-rate traffic of one kind. The frames take turns.
+pub struct Load {
+    frames: Vec<Vec<u8>>,
+    gap: Duration,
+}
+
+impl Load {
+    /// `frames` at `bits` per second, Ethernet header included.
+    pub fn new(frames: impl IntoIterator<Item = Udp>, bits: u64) -> Self {
+        let frames: Vec<Vec<u8>> = frames.into_iter().map(|frame| frame.build()).collect();
+        let gap = Duration::from_nanos(frames[0].len() as u64 * 8_000_000_000 / bits);
+        Self { frames, gap }
+    }
+}
+
+/// How the ring of `wan0` is emptied.
+#[derive(Clone, Copy)]
+pub enum Drain {
+    /// As fast as it fills.
+    Fast,
+    /// At this many bits per second.
+    Rate(u64),
+    /// As fast as it fills, and not at all in the first half of each of these periods.
+    HalfOf(Duration),
+}
+
+/// Bits per second and frames of each class over a window.
+pub struct Rates {
+    pub classes: BTreeMap<String, f64>,
+    /// What left the ring.
+    pub total: f64,
+    /// Counters of the classes, over the window.
+    pub counters: BTreeMap<String, BTreeMap<&'static str, u64>>,
+}
+
+type Reading = (Instant, u64, BTreeMap<String, BTreeMap<&'static str, u64>>);
+
+fn read(running: &Running) -> Reading {
+    let before = Instant::now();
+    let port = running.snapshot().ports.remove(0);
+    let after = Instant::now();
+    let classes = port.classes.into_iter().map(|class| (class.name, class.counters)).collect();
+    (before + (after - before) / 2, port.counters["sent_bytes"], classes)
+}
+
+/// Offers `loads` for `settle` and then `window`, and gives the window's rates.
+pub fn run(
+    router: &Router,
+    running: &Running,
+    loads: &[Load],
+    drain: Drain,
+    settle: Duration,
+    window: Duration,
+) -> Rates {
+    let stop = AtomicBool::new(false);
+    let (first, last) = std::thread::scope(|scope| {
+        scope.spawn(|| generate(router, loads, drain, &stop));
+        pause(settle);
+        let first = read(running);
+        pause(window);
+        let last = read(running);
+        stop.store(true, Ordering::Relaxed);
+        (first, last)
+    });
+    rates(&first, &last)
+}
+
+/// The same with each load on a thread, and a CPU, of its own.
+pub fn run_on_two(
+    router: &Router,
+    running: &Running,
+    loads: [&Load; 2],
+    settle: Duration,
+    window: Duration,
+) -> Rates {
+    let stop = AtomicBool::new(false);
+    let (first, last) = std::thread::scope(|scope| {
+        for (cpu, load) in loads.into_iter().enumerate() {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut set = nix::sched::CpuSet::new();
+                set.set(cpu).unwrap();
+                nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
+                generate(router, std::slice::from_ref(load), Drain::Fast, stop);
+            });
+        }
+        pause(settle);
+        let first = read(running);
+        pause(window);
+        let last = read(running);
+        stop.store(true, Ordering::Relaxed);
+        (first, last)
+    });
+    rates(&first, &last)
+}
+
+/// Waits. The loads' threads keep the machine busy meanwhile.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+fn rates(first: &Reading, last: &Reading) -> Rates {
+    let seconds = (last.0 - first.0).as_secs_f64();
+    let difference = |name: &String, counter: &'static str| last.2[name][counter] - first.2[name][counter];
+    let classes =
+        last.2.keys().map(|name| (name.clone(), difference(name, "accepted_bytes") as f64 * 8.0 / seconds));
+    let counters = last.2.iter().map(|(name, of)| {
+        (name.clone(), of.keys().map(|counter| (*counter, difference(name, counter))).collect())
+    });
+    Rates {
+        classes: classes.collect(),
+        total: (last.1 - first.1) as f64 * 8.0 / seconds,
+        counters: counters.collect(),
+    }
+}
+
+fn generate(router: &Router, loads: &[Load], drain: Drain, stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut sent = vec![0_u32; loads.len()];
+    let mut drained = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        for (load, sent) in loads.iter().zip(&mut sent) {
+            // What a pause of this thread held up comes at once, a few frames at a time.
+            for _ in 0..4 {
+                if start.elapsed() < load.gap * *sent {
+                    break;
+                }
+                router.inject(&load.frames[*sent as usize % load.frames.len()]);
+                *sent += 1;
+            }
+        }
+        match drain {
+            Drain::Fast => while router.take().is_some() {},
+            Drain::HalfOf(period) => {
+                let open = start.elapsed().as_nanos() % period.as_nanos() >= period.as_nanos() / 2;
+                while open && router.take().is_some() {}
+            }
+            Drain::Rate(bits) => {
+                let due = start.elapsed().as_nanos() as u64 * bits / 8_000_000_000;
+                while drained < due {
+                    match router.take() {
+                        Some(frame) => drained += frame.len() as u64,
+                        // A link that has nothing to send does not catch up.
+                        None => drained = due,
+                    }
+                }
+            }
+        }
+    }
+    while router.take().is_some() {}
+}
