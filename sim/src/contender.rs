@@ -7,8 +7,8 @@ use zerocopy::FromZeros;
 use crate::{
     Random, Rings,
     queue::{
-        BcPqp, BcPqpParams, Cake, CodelQueue, DropTail, DualPi2, DualPi2Params, FqCodel, FqCodelParams, Pie,
-        PieParams, Policer, Queue, RingQueue, Shaped, Weir,
+        BcPqp, BcPqpParams, Cake, CodelQueue, Controller, DropTail, DualPi2, DualPi2Params, FqCodel,
+        FqCodelParams, Pie, PieParams, Policer, Queue, RingQueue, Shaped, Weir,
     },
 };
 
@@ -66,9 +66,7 @@ impl Contender {
     pub fn queue(&self, rings: Rings, count: u32, random: Random) -> Box<dyn Queue> {
         let slots = rings.slots;
         match self {
-            Self::Redirect => {
-                Box::new(RingQueue::with_rings(rings, std::iter::repeat_n(DropTail, count as usize)))
-            }
+            Self::Redirect => ring_for_each(rings, count, DropTail),
             Self::Weir(config) => {
                 Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
             }
@@ -81,12 +79,17 @@ impl Contender {
             Self::DualPi2 => Box::new(DualPi2::new(slots, DualPi2Params::linux(), random)),
             Self::Cake { rate } => Box::new(Cake::new(slots, *rate, random)),
             Self::Shaped { rate, queue } => Box::new(Shaped::new(*rate, queue.queue(rings, count, random))),
-            Self::Policer { rate, burst } => Box::new(RingQueue::new(slots, Policer::new(*rate, *burst))),
+            Self::Policer { rate, burst } => ring_for_each(rings, count, Policer::new(*rate, *burst)),
             Self::BcPqp { rate } => {
-                Box::new(RingQueue::new(slots, BcPqp::new(BcPqpParams::at_rate(*rate), random)))
+                ring_for_each(rings, count, BcPqp::new(BcPqpParams::at_rate(*rate), random))
             }
         }
     }
+}
+
+/// `count` rings, each with a clone of what decides; clones of a meter share it.
+fn ring_for_each(rings: Rings, count: u32, controller: impl Controller + Clone + 'static) -> Box<dyn Queue> {
+    Box::new(RingQueue::with_rings(rings, std::iter::repeat_n(controller, count as usize)))
 }
 
 /// A port with the defaults of docs/config.md: CoDel, 5 ms, 100 ms, a limit of 15 ms, no rate, 64 slots of reserve.

@@ -62,8 +62,8 @@ pub struct FlowOutcome {
     pub sent: u64,
     /// Frames that arrived.
     pub delivered: u64,
-    /// Payload bytes that arrived in the measured time, each once, of each flow of the group in turn. For a group of
-    /// short flows one number.
+    /// Payload bytes that the receiving application read in the measured time, of each flow of the group in turn. Of TCP it is
+    /// what is in order, each byte once: behind a hole it waits for the repair. For a group of short flows one number.
     pub payload: Vec<u64>,
     /// One-way delay of the frames that were sent in the measured time and arrived.
     pub delay: Delays,
@@ -82,7 +82,7 @@ pub struct SeriesPoint {
     pub occupancy: u32,
     /// Longest one-way delay of a probe's frame that arrived since; of any frame where there are no probes.
     pub delay: Option<Nanos>,
-    /// Payload bytes that arrived since, for each entry of [`crate::Scenario::flows`].
+    /// Payload bytes read since, as in [`FlowOutcome::payload`], for each entry of [`crate::Scenario::flows`].
     pub payload: Vec<u64>,
 }
 

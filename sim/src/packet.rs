@@ -36,6 +36,8 @@ pub struct Packet {
     pub bytes: u32,
     /// Number of this transmission in its flow; a retransmission has a new one.
     pub number: u64,
+    /// Which piece of the flow's stream it carries; a retransmission has that of what was lost.
+    pub segment: u32,
     /// When the sender handed it to the fast link.
     pub sent: Nanos,
     /// Which host behind the fast link sends: what per-host fairness tells apart.

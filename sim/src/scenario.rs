@@ -214,6 +214,11 @@ pub enum Congestion {
     Prague,
 }
 
+impl Congestion {
+    /// Every one.
+    pub const ALL: [Self; 6] = [Self::Reno, Self::Cubic, Self::Bbr1, Self::Bbr3, Self::Dctcp, Self::Prague];
+}
+
 impl Path {
     /// A path of one CPU with one ring, without jitter or loss.
     pub const fn new(rate: Rate, delay: Nanos, slots: u32) -> Self {

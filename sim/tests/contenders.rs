@@ -130,3 +130,47 @@ fn weir_decides_for_each_ring_where_each_cpu_has_one() {
     assert!(p99 < 40.0 && outcome.utilisation > 0.95, "{p99} ms, {}", outcome.utilisation);
     assert_eq!((outcome.drops.get("ring_drops"), outcome.unaccounted()), (None, 0));
 }
+
+/// Two CPUs with a ring each on a link at 100 Mbit/s, a flow of 30 Mbit/s through each.
+fn two_rings(contender: Contender) -> Scenario {
+    let mut scenario = fast_to_slow(contender, 100, 10, 1);
+    scenario.path.cpus = 2;
+    scenario.path.ring.per_cpu = true;
+    let flow = Flow::new(Traffic::Constant { rate: mbit(30), bytes: 1514, ecn: Ecn::NotEct });
+    scenario.flows = vec![flow.times(2)];
+    scenario
+}
+
+#[test]
+fn the_rings_of_a_policer_share_one_meter() {
+    let rate = mbit(20);
+    for contender in [Contender::Policer { rate, burst: 30_000 }, Contender::BcPqp { rate }] {
+        let scenario = two_rings(contender);
+        let outcome = scenario.run();
+        let sent = outcome.delivered as f64 * 1514.0 * 8.0 / 10.0 / 1e6;
+        assert!((sent / 20.0 - 1.0).abs() < 0.02, "{:?}: {sent} Mbit/s", scenario.contender);
+        assert_eq!(outcome.ring.slots, 2 * scenario.path.ring.slots);
+        assert_eq!(
+            (outcome.drops.keys().copied().collect::<Vec<_>>(), outcome.unaccounted()),
+            (vec!["policer"], 0)
+        );
+    }
+}
+
+#[test]
+fn the_rings_of_a_policer_give_slots_back_as_late_as_any() {
+    let rate = mbit(100);
+    for contender in [Contender::Policer { rate, burst: 100_000 }, Contender::BcPqp { rate }] {
+        // The link is slower than the meter and the load: rings stand full, but for what is given back late.
+        let longest = |reclaim| {
+            let mut scenario = two_rings(contender.clone());
+            scenario.path.rate = mbit(10);
+            (scenario.path.ring.slots, scenario.path.ring.reclaim) = (16, reclaim);
+            let ring = scenario.run().ring;
+            (ring.max, ring.mean)
+        };
+        let ((full, at_once), (_, late)) = (longest(1), longest(8));
+        assert_eq!(full, 32, "both rings");
+        assert!(late < at_once - 4.0, "{contender:?}: {late} against {at_once}");
+    }
+}

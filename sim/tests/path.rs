@@ -131,8 +131,28 @@ fn the_link_loses_the_share_it_is_told_to_and_tcp_sends_it_again() {
     let share = outcome.lost_on_link as f64 / outcome.delivered as f64;
     assert!((share - 0.02).abs() < 0.004, "{share}");
     let tcp = &outcome.flows[1];
-    assert_eq!((tcp.completed, tcp.payload[0] >= 500 * SEGMENT), (1, true));
+    assert_eq!((tcp.completed, tcp.payload[0]), (1, 500 * SEGMENT));
     assert!(tcp.sent > 500);
+}
+
+#[test]
+fn a_flow_with_an_end_brings_exactly_its_size_whatever_is_lost_and_sent_again() {
+    let flow = |congestion| {
+        let bytes = Some(300 * SEGMENT + 7);
+        Flow { jitter: MS(50), ..Flow::new(Traffic::Tcp { congestion, ecn: true, bytes }) }.times(3)
+    };
+    let flows = Congestion::ALL.map(flow).to_vec();
+    let mut path = Path { loss_ppm: 30_000, jitter: MS(2), ..path() };
+    (path.ring.slots, path.reverse.loss_ppm) = (40, 100_000);
+    let outcome = run(path, 120_000, flows, vec![]);
+    for (flow, congestion) in outcome.flows.iter().zip(Congestion::ALL) {
+        assert_eq!(
+            (flow.completed, flow.payload.as_slice()),
+            (3, [300 * SEGMENT + 7; 3].as_slice()),
+            "{congestion:?}"
+        );
+        assert!(flow.sent > 3 * 301, "{congestion:?} repaired nothing");
+    }
 }
 
 #[test]

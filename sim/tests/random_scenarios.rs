@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_aqm::{Nanos, Pace, Rate};
 use weir_shared_maps::{
     AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, PortConfig,
 };
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
-    Traffic, port_config, trace::Trace,
+    Traffic, port_config, sender::Sizes, trace::Trace,
 };
 
 const DURATION_MS: u64 = 300;
@@ -33,9 +33,35 @@ fn other_modes() -> impl Strategy<Value = Contender> {
     .prop_map(|config| Contender::Weir(Box::new(config)))
 }
 
+fn any_rate(from: u64, to: u64) -> impl Strategy<Value = Rate> {
+    (from..to).prop_map(Rate::from_bits_per_second)
+}
+
+/// What may stand behind a shaper.
+fn any_queue() -> impl Strategy<Value = Contender> {
+    prop_oneof![
+        Just(Contender::Redirect),
+        Just(Contender::Codel),
+        Just(Contender::FqCodel),
+        Just(Contender::Pie),
+        Just(Contender::DualPi2),
+    ]
+}
+
+/// What has a rate: from far below the path's to above it.
+fn any_metered() -> impl Strategy<Value = Contender> {
+    let rate = || any_rate(200_000, 200_000_000);
+    prop_oneof![
+        rate().prop_map(|rate| Contender::Cake { rate }),
+        (rate(), any_queue()).prop_map(|(rate, queue)| Contender::Shaped { rate, queue: Box::new(queue) }),
+        (rate(), 0u64..200_000).prop_map(|(rate, burst)| Contender::Policer { rate, burst }),
+        rate().prop_map(|rate| Contender::BcPqp { rate }),
+    ]
+}
+
 fn any_contender() -> impl Strategy<Value = Contender> {
-    let fixed = prop_oneof![Just(Contender::Redirect), Just(Contender::weir()), Just(pi2())];
-    prop_oneof![3 => fixed, 1 => Just(Contender::Codel), 2 => other_modes()]
+    let weir = prop_oneof![Just(Contender::weir()), Just(pi2())];
+    prop_oneof![2 => weir, 2 => other_modes(), 2 => any_queue(), 2 => any_metered()]
 }
 
 fn time_below_ms(end: u64) -> impl Strategy<Value = Nanos> {
@@ -53,60 +79,64 @@ fn any_trace() -> impl Strategy<Value = Arc<Trace>> {
 
 /// 1 to 1,000 Mbit/s or a trace, 1 to 4 CPUs, with everything that a path can do to frames.
 fn any_path(slots: std::ops::Range<u32>) -> impl Strategy<Value = Path> {
-    let link = (1_000_000u64..1_000_000_000, option::weighted(0.3, any_trace()), 0u32..40, 0u32..50_000);
+    let link =
+        (any_rate(1_000_000, 1_000_000_000), option::weighted(0.3, any_trace()), 0u32..40, 0u32..50_000);
     let rings = (slots, any::<bool>(), 1u32..17).prop_map(|(slots, per_cpu, reclaim)| Rings {
         slots,
         per_cpu,
         reclaim,
     });
-    let reverse = (option::of(100_000u64..100_000_000), 0u32..100_000)
-        .prop_map(|(rate, loss_ppm)| Reverse { rate: rate.map(Rate::from_bits_per_second), loss_ppm });
+    let reverse = (option::of(any_rate(100_000, 100_000_000)), 0u32..100_000)
+        .prop_map(|(rate, loss_ppm)| Reverse { rate, loss_ppm });
     let times = (time_below_ms(20), time_below_ms(5), time_below_ms(1));
     (link, rings, reverse, times, 1u32..5, option::of(Just(Rate::from_bits_per_second(2_000_000_000))))
         .prop_map(|((rate, trace, overhead, loss_ppm), ring, reverse, (delay, jitter, poll), cpus, fast)| {
-            Path {
-                rate: Rate::from_bits_per_second(rate),
-                trace,
-                delay,
-                jitter,
-                loss_ppm,
-                overhead,
-                ring,
-                fast,
-                cpus,
-                poll,
-                reverse,
-            }
+            Path { rate, trace, delay, jitter, loss_ppm, overhead, ring, fast, cpus, poll, reverse }
         })
 }
 
+fn any_tcp() -> impl Strategy<Value = Traffic> {
+    let mean = Nanos::from_millis(10);
+    (select(&Congestion::ALL), any::<bool>(), option::of(1u64..200_000), any::<bool>()).prop_map(
+        move |(congestion, ecn, bytes, short)| {
+            if short {
+                let sizes = bytes.map_or(FlowSizes::WebSearch, FlowSizes::Fixed);
+                Traffic::Short { congestion, ecn, mean, sizes }
+            } else {
+                Traffic::Tcp { congestion, ecn, bytes }
+            }
+        },
+    )
+}
+
+fn any_udp() -> impl Strategy<Value = Traffic> {
+    let (rate, bytes) = (|| any_rate(1_000_000, 50_000_000), || 64u32..1514);
+    let ecn = select(&[Ecn::NotEct, Ecn::Ect0, Ecn::Ect1]);
+    let sizes = select(&[Sizes::Equal, Sizes::Exponential]);
+    let time = |ms| time_below_ms(ms).prop_map(|time| time.saturating_add(Nanos::from_micros(200)));
+    prop_oneof![
+        (rate(), bytes(), ecn).prop_map(|(rate, bytes, ecn)| Traffic::Constant { rate, bytes, ecn }),
+        (time(50), bytes()).prop_map(|(interval, bytes)| Traffic::Probe { interval, bytes }),
+        (time(10), bytes(), sizes).prop_map(|(mean, bytes, sizes)| Traffic::Poisson { mean, bytes, sizes }),
+        (rate(), bytes(), time(50), time(50)).prop_map(|(rate, bytes, on, off)| Traffic::OnOff {
+            rate,
+            bytes,
+            on,
+            off
+        }),
+        Just(Traffic::Voip),
+        Just(Traffic::Gaming),
+    ]
+}
+
 fn any_flow() -> impl Strategy<Value = Flow> {
-    let congestion = prop_oneof![Just(Congestion::Reno), Just(Congestion::Cubic)];
-    let traffic = (congestion, any::<bool>(), option::of(1u64..200_000), 0u8..4, 1u64..50, 64u32..1514)
-        .prop_map(|(congestion, ecn, size, kind, mbit, bytes)| match kind {
-            0 => Traffic::Tcp { congestion, ecn, bytes: size },
-            1 => Traffic::Short {
-                congestion,
-                ecn,
-                mean: Nanos::from_millis(10),
-                sizes: size.map_or(FlowSizes::WebSearch, FlowSizes::Fixed),
-            },
-            2 => Traffic::Constant {
-                rate: Rate::from_bits_per_second(mbit * 1_000_000),
-                bytes,
-                ecn: if ecn { Ecn::Ect1 } else { Ecn::NotEct },
-            },
-            _ => Traffic::Probe { interval: Nanos::from_millis(mbit), bytes },
-        });
+    let traffic = prop_oneof![any_tcp(), any_udp()];
     let times =
         (time_below_ms(200), option::of(time_below_ms(DURATION_MS)), time_below_ms(50), time_below_ms(30));
-    (traffic, times, 1u32..4).prop_map(|(traffic, (start, stop, jitter, extra_delay), count)| Flow {
-        count,
-        start,
-        stop,
-        jitter,
-        extra_delay,
-        ..Flow::new(traffic)
+    let place = (0u16..4, 0u8..64);
+    (traffic, times, place, 1u32..4).prop_map(|(traffic, times, (host, dscp), count)| {
+        let (start, stop, jitter, extra_delay) = times;
+        Flow { count, host, dscp, start, stop, jitter, extra_delay, ..Flow::new(traffic) }
     })
 }
 
@@ -114,7 +144,7 @@ fn any_event() -> impl Strategy<Value = LinkEvent> {
     let change = prop_oneof![
         Just(LinkChange::Pause),
         Just(LinkChange::Resume),
-        (1_000_000u64..100_000_000).prop_map(|rate| LinkChange::Rate(Rate::from_bits_per_second(rate))),
+        any_rate(1_000_000, 100_000_000).prop_map(LinkChange::Rate),
     ];
     (time_below_ms(DURATION_MS), change).prop_map(|(at, change)| LinkEvent { at, change })
 }
@@ -145,6 +175,11 @@ proptest! {
         prop_assert_eq!(sent, outcome.offered);
         let arrived: u64 = outcome.flows.iter().map(|flow| flow.delivered).sum();
         prop_assert_eq!(arrived + outcome.lost_on_link, outcome.delivered);
+        for (flow, entry) in outcome.flows.iter().zip(&scenario.flows) {
+            if let Traffic::Tcp { bytes: Some(size), .. } = entry.traffic {
+                prop_assert!(flow.payload.iter().all(|read| *read <= size), "{:?} of {size}", flow.payload);
+            }
+        }
         prop_assert!(outcome.utilisation <= 1.0 + 1e-9, "{}", outcome.utilisation);
         prop_assert!(outcome.ring.p50 <= outcome.ring.p99 && outcome.ring.p99 <= outcome.ring.max);
     }

@@ -3,12 +3,20 @@
 use std::ops::Range;
 
 use toml::Spanned;
+use weir_sim::Congestion;
 
 use super::file::{Common, Key, RawExperiment};
 use super::model::{Claim, Claims, Family};
 
-/// The congestion controls of the simulator. `bbr` is the kernel's, version 1.
-pub(super) const SIMULATED: &[&str] = &["cubic", "reno", "bbr", "bbr3", "dctcp", "prague"];
+/// The congestion controls of the simulator, by their names in a file. `bbr` is the kernel's, version 1.
+pub const CONGESTIONS: [(&str, Congestion); 6] = [
+    ("cubic", Congestion::Cubic),
+    ("reno", Congestion::Reno),
+    ("bbr", Congestion::Bbr1),
+    ("bbr3", Congestion::Bbr3),
+    ("dctcp", Congestion::Dctcp),
+    ("prague", Congestion::Prague),
+];
 
 const ONLY_SIMULATOR: &str = "only the simulator can do this: run the file with `weir sim`";
 
@@ -67,8 +75,9 @@ fn only_lab(raw: &RawExperiment) -> Vec<Claim> {
     }
     let named =
         raw.tcp.iter().map(|tcp| &tcp.congestion).chain(raw.short.iter().map(|short| &short.congestion));
-    for congestion in named.filter(|name| !SIMULATED.contains(&name.get_ref().as_str())) {
-        let (name, known) = (congestion.get_ref(), SIMULATED.join(", "));
+    let known = CONGESTIONS.map(|(name, _)| name);
+    for congestion in named.filter(|name| !known.contains(&name.get_ref().as_str())) {
+        let (name, known) = (congestion.get_ref(), known.join(", "));
         let rule = format!("the simulator has no congestion control `{name}`; it has {known}");
         claims.push((congestion.span(), rule));
     }

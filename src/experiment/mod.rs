@@ -25,6 +25,7 @@ mod simulator_tests;
 #[cfg(test)]
 mod tests;
 
+pub use claims::CONGESTIONS;
 pub use error::ExperimentError;
 pub use flow::{
     Application, Origin, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,

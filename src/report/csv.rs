@@ -3,17 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::measures::DelaySummary;
-use super::result::{Place, Report, Run};
-use super::simulated::bare;
+use super::result::{Report, Run};
 
 /// The runs as CSV (RFC 4180), with a line of heads. Swept keys have a column each, causes of drops as well; times are in
 /// nanoseconds, rates in bits per second; an empty field is a value that there is not.
 #[must_use]
 pub fn csv(report: &Report) -> String {
-    let keys: Vec<&str> = match &report.place {
-        Place::Lab { .. } => Vec::new(),
-        Place::Simulator { sweep, .. } => sweep.iter().map(|axis| axis.key.as_str()).collect(),
-    };
+    let keys: Vec<&str> = report.sweep().iter().map(|axis| axis.key.as_str()).collect();
     let causes: BTreeSet<&str> =
         report.runs.iter().flat_map(|run| run.drops.keys().map(String::as_str)).collect();
     let mut heads: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
@@ -21,7 +17,7 @@ pub fn csv(report: &Report) -> String {
     heads.extend(causes.iter().map(|cause| format!("drops_{cause}")));
     let mut text = line(&heads);
     for run in &report.runs {
-        let mut fields: Vec<String> = keys.iter().map(|key| setting(run, key)).collect();
+        let mut fields: Vec<String> = keys.iter().map(|key| run.setting(key).to_owned()).collect();
         fields.extend(FIELDS.iter().map(|(_, field)| field(run).unwrap_or_default()));
         fields.extend(causes.iter().map(|cause| run.drops.get(*cause).map_or(0, |n| *n).to_string()));
         text.push_str(&line(&fields));
@@ -49,7 +45,7 @@ const FIELDS: [(&str, Field); 24] = [
     ("probes_received", |run| Some(run.probes.received.to_string())),
     ("offered_pkts", |run| Some(run.offered_pkts.to_string())),
     ("delivered_pkts", |run| Some(run.delivered_pkts.to_string())),
-    ("drops", |run| Some(run.drops.values().sum::<u64>().to_string())),
+    ("drops", |run| Some(run.dropped().to_string())),
     ("silent_drops", |run| Some(run.silent_drops.to_string())),
     ("ring_drops", |run| Some(run.ring_drops?.to_string())),
     ("unaccounted", |run| Some(run.unaccounted?.to_string())),
@@ -64,11 +60,6 @@ fn delay(run: &Run, pick: fn(&DelaySummary) -> u64) -> Option<String> {
 
 fn completion(run: &Run, pick: fn(&DelaySummary) -> u64) -> Option<String> {
     Some(pick(&run.simulated.as_ref()?.completion_ns?.summary).to_string())
-}
-
-fn setting(run: &Run, key: &str) -> String {
-    let typed = run.simulated.as_ref().and_then(|simulated| simulated.point.get(key));
-    typed.map_or_else(String::new, |typed| bare(typed).to_owned())
 }
 
 fn line(fields: &[String]) -> String {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::measures::FlowSeries;
+use super::measures::{FlowSeries, jain};
 use super::result::{Report, Run};
 
 /// Between two points. flent's own default is 0.2 s.
@@ -30,7 +30,8 @@ pub fn flent(report: &Report, run: &Run) -> Option<Value> {
         flows.iter().map(|flow| flow.points.iter().map(|point| point.bps as f64 / 1e6).collect()).collect();
     let sums: Vec<f64> = (0..steps).map(|at| column(&uploads, at).sum()).collect();
     let count = uploads.len().max(1) as f64;
-    let fairness: Vec<Option<f64>> = (0..steps).map(|at| fairness(&uploads, at)).collect();
+    let shares = |at| column(&uploads, at).collect::<Vec<f64>>();
+    let fairness: Vec<Option<f64>> = (0..steps).map(|at| jain(&shares(at))).collect();
 
     let mut results = Map::new();
     for (number, upload) in (1..).zip(&uploads) {
@@ -95,12 +96,6 @@ fn seconds(ns: u64) -> f64 {
 
 fn column(series: &[Vec<f64>], at: usize) -> impl Iterator<Item = f64> {
     series.iter().filter_map(move |values| values.get(at).copied())
-}
-
-/// Jain's index at one moment; nothing where nothing arrived.
-fn fairness(uploads: &[Vec<f64>], at: usize) -> Option<f64> {
-    let (sum, squares) = column(uploads, at).fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
-    (squares > 0.0).then(|| sum * sum / (uploads.len() as f64 * squares))
 }
 
 /// The mean ping of each step; nothing where no probe arrived.

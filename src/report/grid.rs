@@ -22,7 +22,7 @@ impl Grid {
     pub(super) fn of(report: &Report) -> Self {
         match &report.place {
             Place::Lab { .. } => lab(report),
-            Place::Simulator { sweep, .. } => simulated::grid(report, sweep),
+            Place::Simulator { .. } => simulated::grid(report),
         }
     }
 }
@@ -68,10 +68,10 @@ fn cells(run: &Run) -> Vec<String> {
         delay(|d| d.p95),
         delay(|d| d.p99),
         delay(|d| d.max),
-        run.probes.sent.saturating_sub(run.probes.received).to_string(),
+        run.probes.lost().to_string(),
         run.offered_pkts.to_string(),
         run.delivered_pkts.to_string(),
-        run.drops.values().sum::<u64>().to_string(),
+        run.dropped().to_string(),
         run.marks.to_string(),
         run.silent_drops.to_string(),
         format!("{}/{}", frames(run.ring.occupancy_p50), frames(run.ring.occupancy_p99)),

@@ -4,8 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::plot::{Area, Failure, Picture};
-use super::result::{Place, Report, Run, SweptKey};
-use super::simulated::{Group, bare};
+use super::result::{Report, Run, bare};
+use super::simulated::Group;
 
 const ROW: i32 = 26;
 const HEAD: i32 = 60;
@@ -24,15 +24,8 @@ struct Map {
     rows: Vec<(String, Vec<Option<f64>>)>,
 }
 
-fn axes(report: &Report) -> &[SweptKey] {
-    match &report.place {
-        Place::Lab { .. } => &[],
-        Place::Simulator { sweep, .. } => sweep,
-    }
-}
-
 fn map(report: &Report, value: fn(&Run) -> Option<f64>) -> Map {
-    let Some((across, down)) = axes(report).split_last() else {
+    let Some((across, down)) = report.sweep().split_last() else {
         return Map { columns: Vec::new(), rows: Vec::new() };
     };
     let columns: Vec<String> = across.values.iter().map(|typed| bare(typed).to_owned()).collect();
@@ -74,7 +67,7 @@ pub(super) fn draw(
     let end = TextStyle::from(font(13)).pos(Pos::new(HPos::Right, VPos::Center));
 
     area.draw(&Text::new(picture.title(), (i32::try_from(width)? / 2, 18), centre(18)))?;
-    let across = axes(report).last().map_or("", |axis| axis.key.as_str());
+    let across = report.sweep().last().map_or("", |axis| axis.key.as_str());
     area.draw(&Text::new(across, (left - MARGIN, HEAD - 14), end.clone()))?;
     for (index, name) in (0..).zip(&map.columns) {
         area.draw(&Text::new(name.as_str(), (left + cell * index + cell / 2, HEAD - 14), centre(13)))?;

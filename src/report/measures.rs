@@ -1,7 +1,8 @@
 //! Distributions and series: what was measured of a run.
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use weir_aqm::Nanos;
+use weir_sim::{DelayRecorder, Delays};
 
 /// One probe's way through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,24 +32,32 @@ impl DelaySummary {
     /// Of `samples`; `None` where there are none. Quantiles are exact to three digits, the extremes to the nanosecond.
     #[must_use]
     pub fn of(samples: &[DelaySample]) -> Option<Self> {
-        let delays = || samples.iter().map(|sample| sample.delay_ns);
-        let (min, max) = (delays().min()?, delays().max()?);
-        let histogram = histogram(delays())?;
-        let quantile = |q| histogram.value_at_quantile(q).clamp(min, max);
-        Some(Self { min, p50: quantile(0.50), p95: quantile(0.95), p99: quantile(0.99), max })
+        let mut recorder = DelayRecorder::new();
+        for sample in samples {
+            recorder.record(Nanos::from_nanos(sample.delay_ns));
+        }
+        Self::of_delays(&recorder.summary())
+    }
+
+    /// Of what the simulator collected; `None` where there were none.
+    #[must_use]
+    pub fn of_delays(delays: &Delays) -> Option<Self> {
+        (delays.count > 0).then(|| Self {
+            min: delays.min.as_nanos(),
+            p50: delays.p50.as_nanos(),
+            p95: delays.p95.as_nanos(),
+            p99: delays.p99.as_nanos(),
+            max: delays.max.as_nanos(),
+        })
     }
 }
 
-/// The longest delay a histogram tells apart: ten minutes.
-const LONGEST_NS: u64 = 600_000_000_000;
-
-/// A histogram of nanoseconds from one microsecond up, with three digits.
-fn histogram(values: impl Iterator<Item = u64>) -> Option<Histogram<u64>> {
-    let mut histogram = Histogram::new_with_bounds(1_000, LONGEST_NS, 3).ok()?;
-    for value in values {
-        histogram.saturating_record(value);
-    }
-    Some(histogram)
+/// Jain's index of fairness: 1 for equal shares, `1 / n` where one of `n` has all; `None` for less than two, or where there is nothing
+/// to share. Jain, Chiu, Hawe: "A quantitative measure of fairness and discrimination for resource allocation in shared
+/// computer systems", DEC TR-301, 1984.
+pub(crate) fn jain(shares: &[f64]) -> Option<f64> {
+    let (sum, squares) = shares.iter().fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
+    (shares.len() >= 2 && squares > 0.0).then(|| sum * sum / (shares.len() as f64 * squares))
 }
 
 /// The TX ring over a run.
@@ -168,6 +177,13 @@ mod tests {
             assert!(u64::abs_diff(quantile, exact) * 1_000 <= exact, "{quantile} is not {exact}");
         }
         assert_eq!(DelaySummary::of(&[]), None);
+    }
+
+    #[test]
+    fn jains_index_is_one_for_equal_shares_and_one_over_n_for_one_taker() {
+        assert_eq!(jain(&[7.0, 7.0]), Some(1.0));
+        assert_eq!(jain(&[7.0, 0.0, 0.0, 0.0]), Some(0.25));
+        assert_eq!((jain(&[7.0]), jain(&[0.0, 0.0])), (None, None));
     }
 
     #[test]

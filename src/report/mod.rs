@@ -16,6 +16,7 @@ pub use csv::csv;
 pub use error::Error;
 pub use flent::flent;
 pub use html::html;
+pub(crate) use measures::jain;
 pub use measures::{DelaySample, DelaySummary, FlowSeries, GoodputPoint, RingPoint, RingSummary, Samples};
 pub use plot::{Picture, svg};
 pub use result::{

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 
 use super::error::Error;
 use super::heat;
-use super::result::{Place, Report, Run};
+use super::result::{Report, Run};
 use crate::experiment::contender;
 
 /// One colour per contender, the same in every picture: Okabe and Ito's palette for the lab's, told apart by everyone; Tol's
@@ -34,6 +34,7 @@ const COLOURS: [RGBColor; 18] = [
 ];
 const LABEL: (&str, i32) = ("sans-serif", 14);
 const GRID: RGBColor = RGBColor(225, 228, 232);
+const AXIS: RGBColor = RGBColor(120, 120, 120);
 
 /// A picture of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +85,11 @@ impl Picture {
                 report.runs.iter().any(|run| !run.samples.delay.is_empty())
             }
             Self::RingOverTime => report.runs.iter().any(|run| !run.samples.ring.is_empty()),
-            Self::Drops => {
-                report.sampled().any(|run| run.silent_drops > 0 || run.drops.values().any(|n| *n > 0))
+            Self::Drops => report.sampled().any(|run| run.silent_drops > 0 || run.dropped() > 0),
+            Self::HeatOfDelay => {
+                !report.sweep().is_empty() && report.runs.iter().any(|run| run.delay_ns.is_some())
             }
-            Self::HeatOfDelay => swept(report) && report.runs.iter().any(|run| run.delay_ns.is_some()),
-            Self::HeatOfUtilisation => swept(report),
+            Self::HeatOfUtilisation => !report.sweep().is_empty(),
         }
     }
 
@@ -123,10 +124,6 @@ pub fn svg(report: &Report, picture: Picture, width: u32, height: u32) -> Result
             .map_err(|error: Failure| Error { picture: picture.title(), reason: error.to_string() })?;
     }
     Ok(text)
-}
-
-fn swept(report: &Report) -> bool {
-    matches!(&report.place, Place::Simulator { sweep, .. } if !sweep.is_empty())
 }
 
 fn p95_ms(run: &Run) -> Option<f64> {
@@ -179,7 +176,7 @@ macro_rules! chart {
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID)
-            .axis_style(RGBColor(120, 120, 120))
+            .axis_style(AXIS)
             .x_desc($x_label)
             .y_desc($y_label)
             .x_label_formatter(&number)
@@ -293,7 +290,7 @@ fn drops(report: &Report, area: &Area<'_>) -> Result<(), Failure> {
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
-        .axis_style(RGBColor(120, 120, 120))
+        .axis_style(AXIS)
         .x_labels(runs.len() * 2 + 1)
         .x_label_formatter(&name_of)
         .y_label_formatter(&number)

@@ -30,6 +30,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// What was varied; nothing in the lab.
+    pub(super) fn sweep(&self) -> &[SweptKey] {
+        match &self.place {
+            Place::Lab { .. } => &[],
+            Place::Simulator { sweep, .. } => sweep,
+        }
+    }
+
     /// The runs whose samples a picture shows.
     pub(super) fn sampled(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(|run| run.lab.is_some() || !run.samples.ring.is_empty())
@@ -43,7 +51,7 @@ impl Report {
         };
         self.runs.iter().filter(move |run| {
             let told = run.simulated.as_ref().is_none_or(|s| s.point.is_empty() && Some(s.seed) == first);
-            told && run.drops.values().any(|n| *n > 0)
+            told && run.dropped() > 0
         })
     }
 }
@@ -171,6 +179,24 @@ pub struct Run {
     pub samples: Samples,
 }
 
+impl Run {
+    /// Drops that the contender counted, of all causes.
+    pub(super) fn dropped(&self) -> u64 {
+        self.drops.values().sum()
+    }
+
+    /// The value of a swept key, without the quotes of a string.
+    pub(super) fn setting(&self, key: &str) -> &str {
+        let typed = self.simulated.as_ref().and_then(|simulated| simulated.point.get(key));
+        typed.map_or("", |typed| bare(typed))
+    }
+}
+
+/// A typed value without the quotes of a string.
+pub(super) fn bare(typed: &str) -> &str {
+    typed.trim_matches(['"', '\''])
+}
+
 /// What only the lab knows of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabFacts {
@@ -197,7 +223,8 @@ pub struct Simulated {
     pub point: BTreeMap<String, String>,
     /// Share of the measured time that the slow link was sending.
     pub utilisation: f64,
-    /// Jain's index of fairness over the goodputs of endless TCP flows; `null` for less than two of them.
+    /// Jain's index of fairness over the goodputs of TCP flows without a size that send for three quarters of the measured
+    /// time at least; `null` for less than two of them.
     pub jain: Option<f64>,
     /// Times from the start of a TCP flow to its last acknowledgement, of those that have an end and finished.
     pub completion_ns: Option<Distribution>,
@@ -255,6 +282,13 @@ pub struct ProbeCount {
     pub sent: u64,
     /// Arrived.
     pub received: u64,
+}
+
+impl ProbeCount {
+    /// Probes that did not arrive.
+    pub(super) const fn lost(self) -> u64 {
+        self.sent.saturating_sub(self.received)
+    }
 }
 
 /// A contender that did not run.

@@ -21,10 +21,9 @@ impl<'a> Group<'a> {
         self.runs.first().map_or("", |run| &run.contender)
     }
 
-    /// The value of a swept key, without the quotes of a string.
-    pub(super) fn setting(&self, key: &str) -> String {
-        let typed = self.runs.first().and_then(point).and_then(|point| point.get(key));
-        typed.map_or_else(String::new, |typed| bare(typed).to_owned())
+    /// The value of a swept key.
+    pub(super) fn setting(&self, key: &str) -> &'a str {
+        self.runs.first().map_or("", |run| run.setting(key))
     }
 
     /// The median over the seeds; `None` where no run has the value.
@@ -35,11 +34,6 @@ impl<'a> Group<'a> {
         let lower = *values.get((values.len() - 1) / 2)?;
         Some(f64::midpoint(lower, upper))
     }
-}
-
-/// A typed value without the quotes of a string.
-pub(super) fn bare(typed: &str) -> &str {
-    typed.trim_matches(['"', '\''])
 }
 
 fn point(run: &Run) -> Option<&std::collections::BTreeMap<String, String>> {
@@ -74,10 +68,10 @@ const COLUMNS: [Column; 18] = [
     optional("done", 0, |run| known(run, |s| s.completion_ns.map(|c| c.count as f64))),
     optional("FCT p50 ms", 1, |run| completion_ms(run, |d| d.p50)),
     optional("FCT p99", 1, |run| completion_ms(run, |d| d.p99)),
-    column("probes lost", 0, |run| Some(run.probes.sent.saturating_sub(run.probes.received) as f64)),
+    column("probes lost", 0, |run| Some(run.probes.lost() as f64)),
     column("offered", 0, |run| Some(run.offered_pkts as f64)),
     column("delivered", 0, |run| Some(run.delivered_pkts as f64)),
-    column("drops", 0, |run| Some(run.drops.values().sum::<u64>() as f64)),
+    column("drops", 0, |run| Some(run.dropped() as f64)),
     column("marks", 0, |run| Some(run.marks as f64)),
     column("silent", 0, |run| Some(run.silent_drops as f64)),
     column("ring p50", 0, |run| run.ring.occupancy_p50.map(f64::from)),
@@ -97,7 +91,8 @@ fn completion_ms(run: &Run, pick: fn(&DelaySummary) -> u64) -> Option<f64> {
     Some(pick(&completion.summary) as f64 / 1e6)
 }
 
-pub(super) fn grid(report: &Report, sweep: &[SweptKey]) -> Grid {
+pub(super) fn grid(report: &Report) -> Grid {
+    let sweep = report.sweep();
     let there =
         |column: &&Column| !column.optional || report.runs.iter().any(|run| (column.value)(run).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(there).collect();
@@ -111,7 +106,7 @@ pub(super) fn grid(report: &Report, sweep: &[SweptKey]) -> Grid {
 }
 
 fn row(group: &Group<'_>, sweep: &[SweptKey], columns: &[&Column]) -> Row {
-    let settings = sweep.iter().map(|axis| group.setting(&axis.key));
+    let settings = sweep.iter().map(|axis| group.setting(&axis.key).to_owned());
     let numbers = columns.iter().map(|column| {
         let median = group.median(column.value);
         median.map_or_else(|| NOTHING.to_owned(), |value| format!("{value:.*}", column.decimals))

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use weir_shared_maps::{CounterId as _, PortCounter};
-use weir_sim::{Delays, FlowOutcome, Outcome, Scenario};
+use weir_sim::{Delays, Flow, FlowOutcome, Outcome, Scenario};
 
 use super::scenario::{Kind, Label};
 use super::series;
 use crate::report::{
-    DelaySummary, Distribution, FlowResult, ProbeCount, RingSummary, Run, Simulated, SimulatedFlow,
+    self, DelaySummary, Distribution, FlowResult, ProbeCount, RingSummary, Run, Simulated, SimulatedFlow,
 };
 
 /// What was run.
@@ -35,13 +35,13 @@ pub(super) fn run_of(measured: &Measured<'_>, outcome: &Outcome) -> Run {
             seed: scenario.seed,
             point: point.clone(),
             utilisation: rounded(outcome.utilisation),
-            jain: jain(&flows).map(rounded),
+            jain: jain(&flows, scenario).map(rounded),
             completion_ns: completion(&flows),
             lost_on_link_pkts: outcome.lost_on_link,
             events: outcome.events,
         }),
         goodput_bps: bits_per_second(goodput_bytes(&flows), measured_ns(scenario)),
-        delay_ns: probes().next().and_then(|probe| summary(&probe.delay)),
+        delay_ns: probes().next().and_then(|probe| DelaySummary::of_delays(&probe.delay)),
         probes: ProbeCount {
             sent: probes().map(|probe| probe.sent).sum(),
             received: probes().map(|probe| probe.delivered).sum(),
@@ -86,18 +86,31 @@ fn goodput_bytes(flows: &[(&Label, &FlowOutcome)]) -> u64 {
     }
 }
 
-/// Jain, Chiu, Hawe: "A quantitative measure of fairness and discrimination for resource allocation in shared computer
-/// systems", DEC TR-301, 1984.
-fn jain(flows: &[(&Label, &FlowOutcome)]) -> Option<f64> {
-    let bulk = flows.iter().filter(|(label, _)| label.kind == Kind::Bulk);
-    let goodputs: Vec<f64> = bulk.flat_map(|(_, flow)| &flow.payload).map(|bytes| *bytes as f64).collect();
-    let (sum, squares) = goodputs.iter().fold((0.0, 0.0), |(sum, squares), x| (sum + x, squares + x * x));
-    (goodputs.len() >= 2 && squares > 0.0).then(|| sum * sum / (goodputs.len() as f64 * squares))
+/// Jain's index of the TCP flows without a size that send for three quarters of the measured time at least: who was there for less
+/// of it brings less, however fair the link is.
+fn jain(flows: &[(&Label, &FlowOutcome)], scenario: &Scenario) -> Option<f64> {
+    let throughout = |sent: &Flow| {
+        let until = sent.stop.unwrap_or(scenario.duration).min(scenario.duration);
+        let there = until.saturating_sub(sent.start.max(scenario.measure_from)).as_nanos();
+        there.saturating_mul(4) >= measured_ns(scenario).saturating_mul(3)
+    };
+    let bulk = flows
+        .iter()
+        .zip(&scenario.flows)
+        .filter(|((label, _), sent)| label.kind == Kind::Bulk && throughout(sent));
+    let goodputs: Vec<f64> =
+        bulk.flat_map(|((_, flow), _)| &flow.payload).map(|bytes| *bytes as f64).collect();
+    report::jain(&goodputs)
 }
 
 /// Of the first table of flows with an end in which some finished: distributions cannot be added up.
 fn completion(flows: &[(&Label, &FlowOutcome)]) -> Option<Distribution> {
-    flows.iter().find_map(|(_, flow)| distribution(&flow.completion))
+    flows.iter().find_map(|(label, flow)| completion_of(label, flow))
+}
+
+/// A flow that was told to stop has no size that it could complete.
+fn completion_of(label: &Label, flow: &FlowOutcome) -> Option<Distribution> {
+    if label.kind == Kind::Sized { distribution(&flow.completion) } else { None }
 }
 
 fn flow_result(label: &Label, flow: &FlowOutcome, scenario: &Scenario) -> FlowResult {
@@ -110,24 +123,14 @@ fn flow_result(label: &Label, flow: &FlowOutcome, scenario: &Scenario) -> FlowRe
         reordered: None,
         simulated: Some(SimulatedFlow {
             goodput_bps: bits_per_second(bytes, measured_ns(scenario)),
-            delay_ns: summary(&flow.delay),
-            completion_ns: distribution(&flow.completion),
+            delay_ns: DelaySummary::of_delays(&flow.delay),
+            completion_ns: completion_of(label, flow),
         }),
     }
 }
 
-fn summary(delays: &Delays) -> Option<DelaySummary> {
-    (delays.count > 0).then(|| DelaySummary {
-        min: delays.min.as_nanos(),
-        p50: delays.p50.as_nanos(),
-        p95: delays.p95.as_nanos(),
-        p99: delays.p99.as_nanos(),
-        max: delays.max.as_nanos(),
-    })
-}
-
 fn distribution(delays: &Delays) -> Option<Distribution> {
-    let summary = summary(delays)?;
+    let summary = DelaySummary::of_delays(delays)?;
     Some(Distribution { count: delays.count, mean: delays.mean_ns.round(), summary })
 }
 
@@ -139,6 +142,9 @@ pub(super) fn bits_per_second(bytes: u64, over_ns: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use weir_aqm::{Nanos, Rate};
+    use weir_sim::{Congestion, Contender, Path};
+
     use super::*;
 
     fn flow(payload: u64) -> FlowOutcome {
@@ -157,12 +163,29 @@ mod tests {
     }
 
     #[test]
-    fn jains_index_is_one_for_equal_shares_and_one_over_n_for_one_taker() {
-        let bulk = label(Kind::Bulk);
-        let (some, none) = (flow(7), flow(0));
-        assert_eq!(jain(&[(&bulk, &some), (&bulk, &some)]), Some(1.0));
-        assert_eq!(jain(&[(&bulk, &some), (&bulk, &none), (&bulk, &none), (&bulk, &none)]), Some(0.25));
-        assert_eq!(jain(&[(&bulk, &some), (&label(Kind::Udp), &some)]), None);
+    fn fairness_is_that_of_tcp_flows_that_send_most_of_the_time() {
+        let path = Path::new(Rate::from_bits_per_second(10_000_000), Nanos::from_millis(1), 100);
+        let mut scenario = Scenario::new(path, Contender::Redirect, Nanos::from_secs(9));
+        scenario.flows = vec![Flow::bulk(Congestion::Reno, false); 4];
+        scenario.flows[1].start = Nanos::from_secs(2);
+        scenario.flows[2].stop = Some(Nanos::from_secs(5));
+        scenario.flows[3].start = Nanos::from_secs(5);
+        let (bulk, sized, some, less) = (label(Kind::Bulk), label(Kind::Sized), flow(7), flow(1));
+        let jain = |labels: [&Label; 4]| {
+            let [a, b, c, d] = labels;
+            jain(&[(a, &some), (b, &some), (c, &less), (d, &less)], &scenario)
+        };
+        assert_eq!(jain([&bulk; 4]), Some(1.0));
+        assert_eq!(jain([&bulk, &sized, &bulk, &bulk]), None);
+    }
+
+    #[test]
+    fn only_flows_with_a_size_complete() {
+        let done = Delays { count: 3, ..Delays::default() };
+        let (bulk, sized, ended) =
+            (label(Kind::Bulk), label(Kind::Sized), FlowOutcome { completion: done, ..flow(7) });
+        assert_eq!(completion(&[(&bulk, &ended)]), None);
+        assert_eq!(completion(&[(&bulk, &ended), (&sized, &ended)]).map(|times| times.count), Some(3));
     }
 
     #[test]

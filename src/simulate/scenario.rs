@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use weir_aqm::{Nanos, Rate};
-use weir_sim::sender::Sizes as FrameSizes;
+use weir_sim::sender::{Sizes as FrameSizes, UDP_HEADERS};
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
     Traffic,
@@ -11,11 +11,8 @@ use weir_sim::{
 
 use crate::experiment::units::{self, BitRate};
 use crate::experiment::{
-    Action, Application, Experiment, Origin, Pattern, Probe, Sizes, Span, UdpEcn, UdpFlow,
+    Action, Application, CONGESTIONS, Experiment, Origin, Pattern, Probe, Sizes, Span, UdpEcn, UdpFlow,
 };
-
-/// Headers before a UDP payload: Ethernet, IPv4, UDP.
-const UDP_HEADERS: u32 = 14 + 20 + 8;
 
 /// What a flow of the scenario is, for its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,15 +186,10 @@ fn datagrams(udp: &UdpFlow) -> Traffic {
 
 /// The names are those that [`Experiment::check_for_simulator`] lets pass.
 fn congestion(name: &str) -> Result<Congestion, String> {
-    Ok(match name {
-        "cubic" => Congestion::Cubic,
-        "reno" => Congestion::Reno,
-        "bbr" => Congestion::Bbr1,
-        "bbr3" => Congestion::Bbr3,
-        "dctcp" => Congestion::Dctcp,
-        "prague" => Congestion::Prague,
-        other => return Err(format!("the simulator has no congestion control `{other}`")),
-    })
+    let known = CONGESTIONS.into_iter().find(|(known, _)| *known == name);
+    known
+        .map(|(_, control)| control)
+        .ok_or_else(|| format!("the simulator has no congestion control `{name}`"))
 }
 
 fn nanos(duration: Duration) -> Nanos {
@@ -283,7 +275,8 @@ value = "1mbit"
 
     #[test]
     fn every_congestion_control_that_the_file_may_name_is_there() {
-        for name in ["cubic", "reno", "bbr", "bbr3", "dctcp", "prague"] {
+        assert!(Congestion::ALL.iter().all(|control| CONGESTIONS.iter().any(|(_, named)| named == control)));
+        for (name, _) in CONGESTIONS {
             let text = TEXT.replace("\"bbr\"", &format!("\"{name}\""));
             let experiment = Experiment::parse("t.toml", &text).unwrap();
             experiment.check_for_simulator().unwrap();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::{
-    bpf, lab, readme,
+    bpf, lab, readme, report,
     tool::{cargo, is_root, root, run as run_command},
     verify,
 };
@@ -118,7 +118,7 @@ fn experiment() -> Result<String> {
     let mut command =
         cargo(&["run", "--quiet", "--package", "weir", "--", "lab", "examples/lab/short.toml", "--json"]);
     run_command(command.arg(&json))?;
-    let report = lab::read(&json)?;
+    let report = report::read(&json)?;
     ensure!(report.get("runs").is_some(), "{} has no runs", json.display());
     lab::check(&report)
 }

@@ -10,8 +10,8 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    lab::{contender, number, read},
-    tool::{cargo, is_root, root, run as run_command},
+    report::{build, contender, measure, median, name, number, runs},
+    tool::is_root,
 };
 
 /// What is compared where no file is named: three orders of magnitude of rate, and traffic that does not listen.
@@ -56,7 +56,7 @@ pub struct CompareArgs {
 /// Not root, a run that fails, or with `--check` a difference beyond its bound.
 pub fn run(args: &CompareArgs) -> Result<()> {
     ensure!(is_root(), "`cargo xtask compare` needs root: the lab makes network namespaces");
-    run_command(&mut cargo(&["build", "--quiet", "--release", "--package", "weir", "--bin", "weir"]))?;
+    build()?;
     let files: Vec<PathBuf> =
         if args.files.is_empty() { FILES.iter().map(PathBuf::from).collect() } else { args.files.clone() };
     let mut text = format!(
@@ -85,22 +85,19 @@ pub fn run(args: &CompareArgs) -> Result<()> {
     Ok(())
 }
 
-/// Runs `weir lab` or `weir sim` on a file.
+/// What `weir lab` or `weir sim` reports of a file.
 fn results(command: &str, file: &Path, args: &CompareArgs) -> Result<Value> {
-    let json = root().join(format!("target/compare-{command}.json"));
-    let mut weir = std::process::Command::new(root().join("target/release/weir"));
-    weir.current_dir(root()).arg(command).arg(file).arg("--quiet").arg("--json").arg(&json);
+    let mut options = Vec::new();
     for name in &args.only {
-        weir.args(["--only", name]);
+        options.extend(["--only".to_owned(), name.clone()]);
     }
     if let Some(duration) = &args.duration {
-        weir.args(["--duration", duration]);
+        options.extend(["--duration".to_owned(), duration.clone()]);
     }
     if command == "sim" {
-        weir.args(["--seeds", &args.seeds.to_string()]);
+        options.extend(["--seeds".to_owned(), args.seeds.to_string()]);
     }
-    run_command(&mut weir)?;
-    read(&json)
+    measure(command, file, &options)
 }
 
 const HEAD: &str = "| experiment | contender | goodput Mbit/s lab | sim | diff | p50 ms lab | sim | diff | p95 ms lab | sim | diff | within |\n\
@@ -153,11 +150,12 @@ impl Row {
 fn compare(lab: &Value, sim: &Value) -> Result<Vec<Row>> {
     let experiment = lab.get("experiment").and_then(Value::as_str).unwrap_or_default();
     let mut rows = Vec::new();
-    for run in lab.get("runs").and_then(Value::as_array).into_iter().flatten() {
-        let name = run.get("contender").and_then(Value::as_str).unwrap_or_default();
+    for run in runs(lab) {
+        let name = name(run);
         contender(sim, name)?;
-        let pair =
-            |path| Ok::<Pair, anyhow::Error>(Pair { lab: number(run, path)?, sim: median(sim, name, path)? });
+        let pair = |path| {
+            Ok::<Pair, anyhow::Error>(Pair { lab: number(run, path)?, sim: over_seeds(sim, name, path)? })
+        };
         rows.push(Row {
             experiment: experiment.to_owned(),
             contender: name.to_owned(),
@@ -170,12 +168,10 @@ fn compare(lab: &Value, sim: &Value) -> Result<Vec<Row>> {
 }
 
 /// The median over the seeds.
-fn median(report: &Value, name: &str, path: &str) -> Result<f64> {
-    let runs = report.get("runs").and_then(Value::as_array).into_iter().flatten();
-    let own = runs.filter(|run| run.get("contender").and_then(Value::as_str) == Some(name));
-    let mut values = own.map(|run| number(run, path)).collect::<Result<Vec<f64>>>()?;
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().with_context(|| format!("{name} has no {path}"))
+fn over_seeds(report: &Value, contender: &str, path: &str) -> Result<f64> {
+    let own = runs(report).iter().filter(|run| name(run) == contender);
+    let values = own.map(|run| number(run, path)).collect::<Result<Vec<f64>>>()?;
+    median(values.into_iter()).with_context(|| format!("{contender} has no {path}"))
 }
 
 #[cfg(test)]

@@ -1,53 +1,14 @@
 //! Bounds on a lab experiment's results.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
+
+use crate::report::{contender, number};
 
 /// weir's p99 delay is at most this share of the plain redirect's median: it stands in the ring, weir keeps it short.
 const DELAY_SHARE: f64 = 0.25;
 /// weir's goodput is at least this share of the plain redirect's.
 const GOODPUT_SHARE: f64 = 0.9;
-
-/// Reads a report of `weir lab --json`.
-///
-/// # Errors
-///
-/// No such file, or not JSON.
-pub fn read(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
-}
-
-/// The run of one contender.
-///
-/// # Errors
-///
-/// It is not there; the reason the report gives.
-pub fn contender<'a>(report: &'a Value, name: &str) -> Result<&'a Value> {
-    let among = |key: &str| {
-        let runs = report.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        runs.iter().find(|run| run.get("contender").and_then(Value::as_str) == Some(name))
-    };
-    if let Some(run) = among("runs") {
-        return Ok(run);
-    }
-    let reason = among("failed").or_else(|| among("skipped")).and_then(|run| run.get("reason"));
-    bail!(
-        "contender {name} did not run: {}",
-        reason.map_or("not in the report".to_owned(), Value::to_string)
-    );
-}
-
-/// A number of a run, by its path.
-///
-/// # Errors
-///
-/// It is missing or no number.
-pub fn number(run: &Value, path: &str) -> Result<f64> {
-    run.pointer(path).and_then(Value::as_f64).with_context(|| format!("the report has no number at {path}"))
-}
 
 /// Fails unless weir accounted for every packet, kept the delay far below the plain redirect's and its goodput.
 ///
@@ -99,7 +60,7 @@ mod tests {
             {"contender": "redirect", "goodput_bps": 9_500_000, "delay_ns": {"p50": 600_000_000_u64}},
             {"contender": "weir", "goodput_bps": goodput, "delay_ns": {"p99": p99_ms * 1_000_000},
              "silent_drops": 0, "ring_drops": 0, "unaccounted": unaccounted, "link_errors": 0},
-        ], "skipped": [{"contender": "kernel+cake", "reason": "no module"}], "failed": []})
+        ]})
     }
 
     #[test]
@@ -113,11 +74,5 @@ mod tests {
         for part in ["unaccounted is -1", "p99 delay is 200.0 ms", "goodput is 5.00"] {
             assert!(error.contains(part), "{error}");
         }
-    }
-
-    #[test]
-    fn a_contender_that_was_skipped_says_why() {
-        let error = contender(&report(33, 9_400_000, 0), "kernel+cake").unwrap_err().to_string();
-        assert!(error.contains("no module"), "{error}");
     }
 }

@@ -6,6 +6,8 @@ mod ci;
 mod compare;
 mod lab;
 mod readme;
+mod report;
+mod results;
 mod tool;
 mod verify;
 mod vm;
@@ -63,6 +65,8 @@ enum Task {
     Bless,
     /// Run experiments in the lab and in the simulator and print goodput and delay side by side (root).
     Compare(compare::CompareArgs),
+    /// Run the simulator's experiments of RFC 7928 and write the tables of docs/sim-results.md; its prose stays.
+    Results(results::ResultsArgs),
     /// Run what CI runs, in its order, and stop at the first failure.
     ///
     /// fmt, clippy, tests, bpf --check, verify, examples/lab/short.toml with its bounds, the README's commands. Steps
@@ -95,6 +99,7 @@ fn main() -> anyhow::Result<()> {
         Task::Verify { bless } => verify::run(bless),
         Task::Bless => bless(),
         Task::Compare(args) => compare::run(&args),
+        Task::Results(args) => results::run(&args),
         Task::Ci { short } => ci::run(short),
         Task::Vm(args) => vm::run(&args),
     }

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    lab,
+    lab, report,
     tool::{cargo, root, run as run_command},
     verify,
 };
@@ -104,7 +104,7 @@ fn loads_and_forwards(kernel: &str, runner: &Path, timeout: u32) -> Result<Strin
         json.display()
     );
     guest(kernel, runner, timeout, &COUNTED, &script)?;
-    lab::check(&lab::read(&json)?)
+    lab::check(&report::read(&json)?)
 }
 
 /// What the observer says of a virtio_net ring is what the receiver sees, and CoDel keeps it short.
@@ -126,7 +126,7 @@ fn compare(args: &VmArgs, runner: &Path) -> Result<()> {
     let lab = format!("weir lab {COMPARE_FILE}{only}{duration}");
     let script = format!("target/release/{lab} --quiet --json {}", json.display());
     guest(kernel, runner, args.timeout, &COUNTED, &script)?;
-    let report = lab::read(&json)?;
+    let report = report::read(&json)?;
     let table = table(&report, &lab)?;
     fs::write(&out, &table).with_context(|| format!("writing {}", out.display()))?;
     let raw = out.with_extension("json");
@@ -170,21 +170,21 @@ fn table(report: &Value, command: &str) -> Result<String> {
          |---|---|---|---|---|---|---|---|---|---|\n"
     );
     for name in CONTENDERS {
-        let run = match lab::contender(report, name) {
+        let run = match report::contender(report, name) {
             Ok(run) => run,
             Err(why) => {
                 writeln!(text, "| `{name}` | {why} | | | | | | | | |")?;
                 continue;
             }
         };
-        let ms = |path| lab::number(run, path).map(|ns| format!("{:.1}", ns / 1e6));
-        let count = |path| lab::number(run, path).map_or("unknown".to_owned(), |n| format!("{n:.0}"));
+        let ms = |path| report::number(run, path).map(|ns| format!("{:.1}", ns / 1e6));
+        let count = |path| report::number(run, path).map_or("unknown".to_owned(), |n| format!("{n:.0}"));
         let drops = run.get("drops").and_then(Value::as_object);
         let drops: u64 = drops.map_or(0, |drops| drops.values().filter_map(Value::as_u64).sum());
         writeln!(
             text,
             "| `{name}` | {:.2} | {} | {} | {} | {} | {drops} | {} | {} | {} |",
-            lab::number(run, "/goodput_bps")? / 1e6,
+            report::number(run, "/goodput_bps")? / 1e6,
             ms("/delay_ns/p50")?,
             ms("/delay_ns/p95")?,
             ms("/delay_ns/p99")?,

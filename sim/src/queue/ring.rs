@@ -146,7 +146,16 @@ mod tests {
     use crate::{Ecn, FlowId, queue::DropTail};
 
     fn frame(number: u64) -> Packet {
-        Packet { flow: FlowId(0), bytes: 1514, number, sent: Nanos::ZERO, host: 0, dscp: 0, ecn: Ecn::NotEct }
+        Packet {
+            flow: FlowId(0),
+            bytes: 1514,
+            number,
+            segment: 0,
+            sent: Nanos::ZERO,
+            host: 0,
+            dscp: 0,
+            ecn: Ecn::NotEct,
+        }
     }
 
     fn offer(queue: &mut RingQueue<DropTail>, cpu: u32, numbers: std::ops::Range<u64>) -> u64 {

@@ -280,7 +280,16 @@ mod tests {
     const RINGS: Rings = Rings { slots: 256, per_cpu: true, reclaim: 1 };
 
     fn frame(bytes: u32) -> Packet {
-        Packet { flow: FlowId(0), bytes, number: 0, sent: Nanos::ZERO, host: 0, dscp: 0, ecn: Ecn::NotEct }
+        Packet {
+            flow: FlowId(0),
+            bytes,
+            number: 0,
+            segment: 0,
+            sent: Nanos::ZERO,
+            host: 0,
+            dscp: 0,
+            ecn: Ecn::NotEct,
+        }
     }
 
     fn port(mode: u32, mbit: u64, count: u32) -> RingQueue<Weir> {

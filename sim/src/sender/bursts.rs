@@ -2,7 +2,7 @@
 
 use weir_aqm::{Nanos, Rate};
 
-use super::{Outbox, Outgoing, Sender, open::UDP_HEADERS};
+use super::{Outbox, Outgoing, Sender};
 use crate::{Ecn, Random};
 
 /// Frames at a fixed interval for an exponentially distributed time, then silence for another.
@@ -54,12 +54,7 @@ impl Sender for OnOff {
             Some(until) => until,
             None => now.saturating_add(self.duration(self.on)),
         };
-        out.send(Outgoing {
-            number: self.next_number,
-            bytes: self.bytes,
-            payload: self.bytes.saturating_sub(UDP_HEADERS),
-            ecn: Ecn::NotEct,
-        });
+        out.send(Outgoing::datagram(self.next_number, self.bytes, Ecn::NotEct));
         self.next_number = self.next_number.wrapping_add(1);
         let mut next = now.saturating_add(self.interval);
         if next > until {

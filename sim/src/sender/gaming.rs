@@ -2,7 +2,7 @@
 
 use weir_aqm::Nanos;
 
-use super::{Outbox, Outgoing, Sender, open::UDP_HEADERS};
+use super::{Outbox, Outgoing, Sender, UDP_HEADERS};
 use crate::{Ecn, Random};
 
 /// Updates of a Counter-Strike server to one player: intervals and payloads after Färber, "Network game traffic modelling"
@@ -39,12 +39,8 @@ impl Sender for Gaming {
             return;
         }
         let payload = self.extreme(PAYLOAD_BYTES).round().clamp(1.0, MOST_BYTES) as u32;
-        out.send(Outgoing {
-            number: self.next_number,
-            bytes: payload.saturating_add(UDP_HEADERS),
-            payload,
-            ecn: Ecn::NotEct,
-        });
+        let bytes = payload.saturating_add(UDP_HEADERS);
+        out.send(Outgoing::datagram(self.next_number, bytes, Ecn::NotEct));
         self.next_number = self.next_number.wrapping_add(1);
         let interval = self.extreme(INTERVAL_NS).round().max(1.0) as u64;
         out.wake_at(now.saturating_add(Nanos::from_nanos(interval)));

@@ -18,6 +18,9 @@ pub use bursts::OnOff;
 pub use gaming::Gaming;
 pub use open::{Constant, Poisson, Sizes};
 
+/// Bytes around a datagram's payload: the headers of UDP, IPv4 and Ethernet.
+pub const UDP_HEADERS: u32 = 42;
+
 /// One flow's sender: told the time and what the receiver got, it says what to send and when to be woken.
 pub trait Sender {
     /// The flow's start, or a time that [`Outbox::wake_at`] asked for. May come earlier than asked, never twice for one asking.
@@ -83,11 +86,20 @@ pub struct Outgoing {
     pub number: u64,
     /// Length of the Ethernet frame.
     pub bytes: u32,
-    /// Payload bytes in it: what goodput counts when the frame arrives. Each byte of a stream is carried again only after it
-    /// was found lost, so that what arrives is counted once, but for retransmissions that were not needed.
+    /// Payload bytes in it. Each of a flow's frames has the same headers around it.
     pub payload: u32,
+    /// Which piece of the stream this is: rises by one from zero, and wraps as TCP's sequence numbers do; what is sent again has
+    /// the number that it had. Flows that are not acknowledged have no stream, and zero.
+    pub segment: u32,
     /// What it bears.
     pub ecn: Ecn,
+}
+
+impl Outgoing {
+    /// A frame of `bytes` that carries UDP.
+    pub const fn datagram(number: u64, bytes: u32, ecn: Ecn) -> Self {
+        Self { number, bytes, payload: bytes.saturating_sub(UDP_HEADERS), segment: 0, ecn }
+    }
 }
 
 impl Outbox {

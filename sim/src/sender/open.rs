@@ -5,9 +5,6 @@ use weir_aqm::{Nanos, Rate};
 use super::{Outbox, Outgoing, Sender};
 use crate::{Ecn, Random};
 
-/// Of UDP, IPv4 and Ethernet.
-pub(super) const UDP_HEADERS: u32 = 42;
-
 /// Time from one frame of `bytes` to the next at `rate`; a rate of zero counts as a bit a second.
 pub(super) const fn interval(rate: Rate, bytes: u32) -> Nanos {
     let bits = bytes as u64 * 8 * 1_000_000_000;
@@ -37,12 +34,7 @@ impl Sender for Constant {
         if self.stopped {
             return;
         }
-        out.send(Outgoing {
-            number: self.next_number,
-            bytes: self.bytes,
-            payload: self.bytes.saturating_sub(UDP_HEADERS),
-            ecn: self.ecn,
-        });
+        out.send(Outgoing::datagram(self.next_number, self.bytes, self.ecn));
         self.next_number = self.next_number.wrapping_add(1);
         out.wake_at(now.saturating_add(self.interval));
     }
@@ -90,12 +82,7 @@ impl Sender for Poisson {
             Sizes::Equal => self.bytes,
             Sizes::Exponential => self.random.exponential(f64::from(self.bytes)).round().max(1.0) as u32,
         };
-        out.send(Outgoing {
-            number: self.next_number,
-            bytes,
-            payload: bytes.saturating_sub(UDP_HEADERS),
-            ecn: Ecn::NotEct,
-        });
+        out.send(Outgoing::datagram(self.next_number, bytes, Ecn::NotEct));
         self.next_number = self.next_number.wrapping_add(1);
         let at = self.next_at.unwrap_or(now.as_nanos() as f64);
         let next = at + self.random.exponential(self.mean.as_nanos() as f64);

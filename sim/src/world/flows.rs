@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use weir_aqm::Nanos;
 
-use super::{Event, receiver::Receiver};
+use super::{Event, receiver::Receiver, stream::Stream};
 use crate::{
     Congestion, DelayRecorder, Delays, Flow, FlowId, FlowOutcome, FlowSizes, Packet, Random, Traffic,
     events::{Agenda, Due},
@@ -28,8 +28,10 @@ pub struct Running {
     pub delayed_ack: Due,
     /// Payload bytes to send, where they are bounded.
     pub size: Option<u64>,
-    /// Payload bytes that arrived, whenever.
+    /// Payload bytes that the receiving application has read, whenever.
     pub received: u64,
+    /// Of flows that are acknowledged.
+    stream: Stream,
     /// Bytes of a frame that are no payload.
     headers: u32,
     pub started: Nanos,
@@ -45,6 +47,7 @@ impl Running {
             flow: self.id,
             bytes: outgoing.bytes,
             number: outgoing.number,
+            segment: outgoing.segment,
             sent: now,
             host: group.host,
             dscp: group.dscp,
@@ -52,9 +55,17 @@ impl Running {
         }
     }
 
-    /// Payload of a frame of this flow: all its frames have the same headers.
-    pub const fn payload(&self, packet: &Packet) -> u64 {
-        packet.bytes.saturating_sub(self.headers) as u64
+    /// A frame of this flow has arrived: payload that the application reads now. Of a stream it is what is in order, each
+    /// byte once; without one it is the frame's.
+    pub fn read(&mut self, packet: &Packet) -> u64 {
+        // All frames of a flow have the same headers.
+        let payload = u64::from(packet.bytes.saturating_sub(self.headers));
+        let read = match self.receiver {
+            Some(_) => self.stream.arrive(packet.segment, payload),
+            None => payload,
+        };
+        self.received = self.received.saturating_add(read);
+        read
     }
 
     /// Whether there is an end that may have come.
@@ -228,6 +239,7 @@ impl Flows {
             delayed_ack,
             size,
             received: 0,
+            stream: Stream::default(),
             headers: 0,
             started: start,
             stopped: false,

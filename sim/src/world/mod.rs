@@ -7,6 +7,7 @@ mod meter;
 mod receiver;
 mod series;
 mod slow;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod way_back;
@@ -298,8 +299,7 @@ impl<'a> World<'a> {
             // Of a connection that is over: sent again without need.
             return;
         }
-        let payload = flow.payload(&packet);
-        flow.received = flow.received.saturating_add(payload);
+        let payload = flow.read(&packet);
         group.payload_since = group.payload_since.saturating_add(payload);
         if now >= from
             && now < to

@@ -101,6 +101,7 @@ proptest! {
                     flow: FlowId(flow),
                     bytes,
                     number,
+                    segment: 0,
                     sent: now,
                     host: flow as u16 / 4,
                     dscp: 0,

@@ -41,7 +41,16 @@ fn parse(text: &str) -> Value {
 }
 
 fn packet(flow: u32, bytes: u32) -> Packet {
-    Packet { flow: FlowId(flow), bytes, number: 0, sent: Nanos::ZERO, host: 0, dscp: 0, ecn: Ecn::NotEct }
+    Packet {
+        flow: FlowId(flow),
+        bytes,
+        number: 0,
+        segment: 0,
+        sent: Nanos::ZERO,
+        host: 0,
+        dscp: 0,
+        ecn: Ecn::NotEct,
+    }
 }
 
 /// One frame to CPU 0.

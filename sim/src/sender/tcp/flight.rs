@@ -32,6 +32,15 @@ pub struct Flight {
     lost: u64,
 }
 
+/// A piece of the stream, which one frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which one; the same each time it is sent.
+    pub segment: u32,
+    /// Bytes.
+    pub payload: u32,
+}
+
 /// One transmission, with what the path had done when it began (draft-ietf-ccwg-bbr, delivery rate samples).
 #[derive(Clone, Copy, Debug)]
 struct Sent {
@@ -41,7 +50,7 @@ struct Sent {
     delivered: u64,
     lost: u64,
     in_flight: u32,
-    payload: u32,
+    piece: Piece,
     state: State,
 }
 
@@ -118,7 +127,7 @@ impl Flight {
     }
 
     /// A packet leaves; returns its number.
-    pub fn send(&mut self, now: Nanos, payload: u32) -> u64 {
+    pub fn send(&mut self, now: Nanos, piece: Piece) -> u64 {
         let number = self.next();
         if self.in_flight == 0 {
             (self.first_sent, self.delivered_at) = (now, now);
@@ -131,7 +140,7 @@ impl Flight {
             delivered: self.delivered,
             lost: self.lost,
             in_flight: self.in_flight,
-            payload,
+            piece,
             state: State::UnderWay,
         });
         number
@@ -154,7 +163,7 @@ impl Flight {
                 }
                 sent.state = State::Settled;
                 arrived.packets += 1;
-                arrived.payload += u64::from(sent.payload);
+                arrived.payload += u64::from(sent.piece.payload);
                 if newest.is_none_or(|(highest, _)| highest < number) {
                     newest = Some((number, *sent));
                 }
@@ -239,8 +248,8 @@ impl Flight {
         (self.searched, self.repaired) = (self.first, self.first);
     }
 
-    /// Payload of the oldest lost packet, which the caller sends again.
-    pub fn take_lost(&mut self) -> Option<u32> {
+    /// What the oldest lost packet carried, which the caller sends again.
+    pub fn take_lost(&mut self) -> Option<Piece> {
         if self.waiting == 0 {
             return None;
         }
@@ -251,19 +260,22 @@ impl Flight {
             if sent.state == State::Waiting {
                 sent.state = State::Settled;
                 self.waiting = self.waiting.saturating_sub(1);
-                let payload = sent.payload;
+                let piece = sent.piece;
                 self.trim();
-                return Some(payload);
+                return Some(piece);
             }
         }
         None
     }
 
-    /// Payload of the newest packet under way, which the caller sends again to probe for its loss; the packet stays
-    /// under way without it.
-    pub fn take_last(&mut self) -> Option<u32> {
-        let last = self.sent.iter_mut().rev().find(|sent| sent.state == State::UnderWay)?;
-        Some(std::mem::take(&mut last.payload))
+    /// What the newest packet under way carries, which the caller sends again to probe for its loss; the packet stays
+    /// under way without it, and is passed over by the next probe.
+    pub fn take_last(&mut self) -> Option<Piece> {
+        let carries = |sent: &&mut Sent| sent.state == State::UnderWay && sent.piece.payload > 0;
+        let last = self.sent.iter_mut().rev().find(carries)?;
+        let piece = last.piece;
+        last.piece.payload = 0;
+        Some(piece)
     }
 
     fn indices(&self, from: u64, end: u64) -> Option<std::ops::Range<usize>> {
@@ -282,7 +294,7 @@ impl Flight {
 impl Sent {
     /// How many packets this adds to those that wait: none if its payload went with a probe.
     const fn lose(&mut self) -> u32 {
-        if self.payload == 0 {
+        if self.piece.payload == 0 {
             self.state = State::Settled;
             0
         } else {
@@ -300,10 +312,12 @@ mod tests {
         Ack { received: ranges, packets: 0, marked: 0, sent: Nanos::ZERO }
     }
 
+    const PIECE: Piece = Piece { segment: 0, payload: 1 };
+
     fn flight(packets: u64) -> Flight {
         let mut flight = Flight::default();
         for _ in 0..packets {
-            flight.send(Nanos::ZERO, 1);
+            flight.send(Nanos::ZERO, PIECE);
         }
         flight
     }
@@ -341,7 +355,7 @@ mod tests {
             }
             flight.find_losses(now, Nanos::MAX, |_| {});
             flight.take_lost();
-            flight.send(now, 1);
+            flight.send(now, PIECE);
             assert!(flight.sent.len() < 20, "{}", flight.sent.len());
         }
         assert_eq!(flight.lost, 999);

@@ -12,7 +12,7 @@ use super::{
     congestion::{AckSample, Control, Reaction, Signal},
 };
 use crate::Ecn;
-use flight::{Arrived, Flight, Losses};
+use flight::{Arrived, Flight, Losses, Piece};
 use pacer::Pacer;
 use recovery::Gliding;
 use rtt::RoundTrip;
@@ -28,6 +28,7 @@ pub struct Tcp<C> {
     control: C,
     /// Payload not sent yet; `None` is endless.
     unsent: Option<u64>,
+    next_segment: u32,
     /// Payload sent and not acknowledged yet, lost or not.
     outstanding: u64,
     flight: Flight,
@@ -89,6 +90,7 @@ impl<C: Control> Tcp<C> {
         Self {
             control,
             unsent: bytes,
+            next_segment: 0,
             outstanding: 0,
             flight: Flight::default(),
             rtt: RoundTrip::default(),
@@ -128,10 +130,10 @@ impl<C: Control> Tcp<C> {
             if self.timers.paced_until.is_some() {
                 break;
             }
-            if let Some(payload) = self.flight.take_lost() {
-                self.transmit(now, payload, self.control.ecn_again(), out);
-            } else if let Some(payload) = self.take_new() {
-                self.transmit(now, payload, self.control.ecn(), out);
+            if let Some(piece) = self.flight.take_lost() {
+                self.transmit(now, piece, self.control.ecn_again(), out);
+            } else if let Some(piece) = self.take_new() {
+                self.transmit(now, piece, self.control.ecn(), out);
             } else {
                 break;
             }
@@ -142,7 +144,7 @@ impl<C: Control> Tcp<C> {
         self.ask(out);
     }
 
-    fn take_new(&mut self) -> Option<u32> {
+    fn take_new(&mut self) -> Option<Piece> {
         let payload = match self.unsent.as_mut() {
             None => PAYLOAD,
             Some(left) => {
@@ -151,19 +153,25 @@ impl<C: Control> Tcp<C> {
                 payload
             }
         };
+        if payload == 0 {
+            return None;
+        }
         self.outstanding = self.outstanding.saturating_add(u64::from(payload));
-        (payload > 0).then_some(payload)
+        let segment = self.next_segment;
+        self.next_segment = segment.wrapping_add(1);
+        Some(Piece { segment, payload })
     }
 
-    fn transmit(&mut self, now: Nanos, payload: u32, ecn: Ecn, out: &mut Outbox) {
+    fn transmit(&mut self, now: Nanos, piece: Piece, ecn: Ecn, out: &mut Outbox) {
         if self.flight.in_flight() == 0 {
             self.timers.restarted = now;
         }
-        let number = self.flight.send(now, payload);
+        let number = self.flight.send(now, piece);
         if let Some(Repair::Gliding(gliding)) = self.repair.as_mut() {
             gliding.on_sent();
         }
-        out.send(Outgoing { number, bytes: payload.saturating_add(HEADERS), payload, ecn });
+        let Piece { segment, payload } = piece;
+        out.send(Outgoing { number, bytes: payload.saturating_add(HEADERS), payload, segment, ecn });
     }
 
     fn times_out_at(&self) -> Nanos {
@@ -280,10 +288,10 @@ impl<C: Control> Tcp<C> {
     fn probe(&mut self, now: Nanos, out: &mut Outbox) {
         self.timers.probing = true;
         self.timers.restarted = now;
-        if let Some(payload) = self.take_new() {
-            self.transmit(now, payload, self.control.ecn(), out);
-        } else if let Some(payload) = self.flight.take_last() {
-            self.transmit(now, payload, self.control.ecn_again(), out);
+        if let Some(piece) = self.take_new() {
+            self.transmit(now, piece, self.control.ecn(), out);
+        } else if let Some(piece) = self.flight.take_last() {
+            self.transmit(now, piece, self.control.ecn_again(), out);
         }
     }
 }

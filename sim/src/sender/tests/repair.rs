@@ -10,14 +10,6 @@ use super::{
 use crate::{Congestion, Ecn, Random, Traffic};
 
 const RTT: Nanos = Nanos::from_millis(50);
-const ALL: [Congestion; 6] = [
-    Congestion::Reno,
-    Congestion::Cubic,
-    Congestion::Bbr1,
-    Congestion::Bbr3,
-    Congestion::Dctcp,
-    Congestion::Prague,
-];
 
 fn reno(bytes: Option<u64>) -> Tcp<Reno> {
     Tcp::new(Reno::new(Ecn::Ect0), bytes)
@@ -107,7 +99,7 @@ fn rfc_9406_hystart_leaves_slow_start_before_ten_times_the_path_has_piled_up_whe
 #[test]
 fn finite_flows_deliver_each_byte_once_whatever_is_lost_and_then_are_finished() {
     let losses = [Chance::Never, Chance::Random(0.05), Chance::Random(0.3), Chance::Each(7)];
-    for congestion in ALL {
+    for congestion in Congestion::ALL {
         for (loss, bytes) in
             losses.iter().flat_map(|loss| [1, 1_448, 1_449, 200_000].map(|bytes| (loss, bytes)))
         {
@@ -137,7 +129,7 @@ fn rfc_8985_the_loss_of_a_tail_is_repaired_by_a_probe_and_answered_by_a_reductio
 
 #[test]
 fn lost_acknowledgements_cost_little_and_confuse_nobody() {
-    for congestion in ALL {
+    for congestion in Congestion::ALL {
         let path = MiniPath { ack_loss: 0.3, ..MiniPath::new(20, RTT, 200) };
         let mut sender = sender(&Traffic::Tcp { congestion, ecn: false, bytes: None }, Random::new(3));
         let outcome = path.run(sender.as_mut(), Nanos::from_secs(3), Nanos::from_secs(8));
@@ -222,10 +214,10 @@ proptest! {
             mark: Chance::Queue(10),
             ..MiniPath::new(mbit, Nanos::from_millis(rtt), buffer)
         };
-        let outcome = run(&path, finite(ALL[control], bytes).as_mut(), 3_600_000);
+        let outcome = run(&path, finite(Congestion::ALL[control], bytes).as_mut(), 3_600_000);
         prop_assert!(outcome.finished.is_some(), "{:?}", outcome.log.len());
         prop_assert!(outcome.payload >= bytes);
-        let again = run(&path, finite(ALL[control], bytes).as_mut(), 3_600_000);
+        let again = run(&path, finite(Congestion::ALL[control], bytes).as_mut(), 3_600_000);
         prop_assert_eq!(outcome.log, again.log);
     }
 }
