@@ -347,7 +347,9 @@ impl ShareVars {
     /// Every queue is empty: `V` passes the last tag, so that all of them read as such.
     #[cfg_attr(target_arch = "bpf", inline(never))]
     fn empty(&mut self, params: &ShareParams) {
-        self.service = self.service.wrapping_add(last_edge(params, self.service, self.occupied));
+        if self.occupied != 0 {
+            self.service = self.service.wrapping_add(last_edge(params, self.service, self.occupied));
+        }
         (self.backlog, self.credit, self.weight, self.occupied) = (0, 0, 0, 0);
     }
 }

@@ -148,7 +148,8 @@ proptest! {
         let mut meter = Meter::new(pace(bits), burst);
         let (mut now, mut latest, mut accepted) = (1_000_000_000u64, 1_000_000_000u64, 0u64);
         for (gap, bytes) in arrivals {
-            now = now.saturating_add_signed(gap);
+            // Not before the instant that the bound counts from: a full bucket is full then, too.
+            now = now.saturating_add_signed(gap).max(1_000_000_000);
             latest = latest.max(now);
             if meter.accepts(now, bytes) {
                 accepted += bytes;

@@ -156,14 +156,14 @@ pub struct PlanConfig {
     pub up: PlanRates,
 }
 
-/// One subscriber in one direction: two meters, and CoDel on the delay of their virtual queue.
+/// One subscriber in one direction: the meter of its ceiling, and CoDel on the delay of its virtual queue.
 ///
 /// RFC 8289's remaining variables are not needed on a virtual queue: it is empty exactly when the TAT has passed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SubscriberMeter {
-    /// Theoretical arrival time at the guaranteed rate.
-    pub rate_tat_ns: u64,
+    /// Reserved, zero. The guaranteed rate is a weight, not a meter (docs/deciding.md).
+    pub reserved: u64,
     /// Theoretical arrival time at the ceiling.
     pub ceil_tat_ns: u64,
     /// When the sojourn will have been above target for an interval; 0 while below.
@@ -176,7 +176,7 @@ pub struct SubscriberMeter {
     pub last_count: u32,
     /// Non-zero in the dropping state.
     pub dropping: u32,
-    /// Non-zero while a CPU updates CoDel's variables (compare and swap; never waited for).
+    /// Non-zero while a CPU decides (compare and swap, bounded attempts): several ports may share a subscriber.
     pub busy: u32,
 }
 

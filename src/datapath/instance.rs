@@ -6,8 +6,8 @@ use aya::{
     util::KernelVersion,
 };
 use weir_shared_maps::{
-    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, IngressConfig, PortConfig, PortRoute, PortState,
-    RingRecipe, RingState, names,
+    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, IngressConfig, MODE_BOTTLENECK, PortConfig,
+    PortRoute, PortState, RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
@@ -80,6 +80,15 @@ impl Instance {
         let rings = planned.iter().map(|p| p.facts.rings).sum::<u32>().max(1);
         let encoded =
             planned.iter().map(|p| Ok(port_config(p.port, &p.facts)?)).collect::<Result<Vec<_>>>()?;
+
+        for (planned, config) in planned.iter().zip(&encoded) {
+            if config.classes > 0 && config.rings > 1 && config.mode == MODE_BOTTLENECK {
+                actions.push(format!(
+                    "port {}: its classes share each of its {} TX rings as if that were all of the link; with mode = \"policer\" and a rate they share the port",
+                    planned.device.name, config.rings
+                ));
+            }
+        }
 
         // From here on the drop of `pins` takes everything back. Until here, what a dead daemon left forwards on.
         let pins = Pins::create(claim, &mut actions)?;

@@ -77,8 +77,9 @@ fn measure(router: &Router, running: &Running, loads: &[Load]) -> Rates {
 #[test]
 fn a_policed_rate_holds_within_half_a_percent_from_one_and_from_two_processors() {
     let Some(_machine) = privileged("a_policed_rate_holds") else { return };
-    for mbit in [1, 10, 100] {
+    for (mbit, length) in [(1, 500), (10, 500), (100, 1_500), (500, 1_500)] {
         let router = Router::new();
+        let frame = |class| udp(RECEIVER.0).ports(1_000, class).payload(length - 42);
         let text = config(&router, &policer(mbit), &[&burst(mbit)]);
         let running = router.start_text(&text);
         let one = measure(&router, &running, &[Load::new([frame(5_000)], mbit * MBIT * 2)]);
