@@ -65,7 +65,9 @@ pub const fn no_metadata(config: &PortConfig) -> PacketMeta {
 /// Where the charge of the batch's next accepted frame is written down.
 #[inline(always)]
 pub fn charge_of(accepted: u32) -> Option<&'static mut Charge> {
-    let charges = WEIR_CHARGES.get_ptr_mut(0)?;
+    // Without the barrier the compiler adds the frame's offset before it compares with null, which verifiers refuse (before
+    // Linux 6.14, which knows that element 0 of an array exists).
+    let charges = core::hint::black_box(WEIR_CHARGES.get_ptr_mut(0)?);
     // SAFETY: this CPU's own value; one reference at a time, in one frame of the batch.
     unsafe { (*charges).frames.get_mut(accepted as usize & (BATCH_MAX - 1)) }
 }
