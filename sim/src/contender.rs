@@ -8,7 +8,7 @@ use crate::{
     Random, Rings,
     queue::{
         BcPqp, BcPqpParams, Cake, CodelQueue, Controller, DropTail, DualPi2, DualPi2Params, FqCodel,
-        FqCodelParams, Pie, PieParams, Policer, Queue, RingQueue, Shaped, Weir,
+        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Shaped, Weir, WeirPolicy,
     },
 };
 
@@ -22,6 +22,8 @@ pub enum Contender {
     Redirect,
     /// weir, with this entry of the port map; see [`port_config`].
     Weir(Box<PortConfig>),
+    /// weir, on a port with classes.
+    WeirPolicy(Box<PolicyConfig>),
     /// RFC 8289 at the head of one queue.
     Codel,
     /// RFC 8290.
@@ -69,6 +71,9 @@ impl Contender {
             Self::Redirect => ring_for_each(rings, count, DropTail),
             Self::Weir(config) => {
                 Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
+            }
+            Self::WeirPolicy(config) => {
+                Box::new(RingQueue::with_rings(rings, WeirPolicy::of_port(config, rings, count, random)))
             }
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));

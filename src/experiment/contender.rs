@@ -16,6 +16,7 @@ pub const SIMULATOR: &[&str] = &[
     "weir+codel",
     "weir+pi2",
     "weir+policer",
+    "weir+plain",
 ];
 
 /// All names.

@@ -1,10 +1,15 @@
 //! Names of contenders to the simulator's contenders.
 
+use ipnet::IpNet;
 use weir_aqm::Rate;
+use weir_shared_maps::{DIM_DSCP, DIM_SIZE, DIM_SOURCE, PortConfig};
 use weir_sim::Contender;
+use weir_sim::queue::{PolicyConfig, Rules};
 
 use crate::config::encode::{self, EncodeError, PortFacts};
-use crate::config::{Algorithm, Mode, Port};
+use crate::config::policy::compile::compile;
+use crate::config::policy::{self, MatchRule};
+use crate::config::{Algorithm, Config, Mode, Port};
 use crate::experiment::Experiment;
 use crate::experiment::units::BitRate;
 
@@ -40,6 +45,7 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
             port.mode = Mode::Policer;
             port.rate = port.rate.or(Some(rate));
         })?,
+        "weir+plain" => weir(experiment, |port| port.classes.clear())?,
         other => return Err(format!("the simulator has no contender `{other}`")),
     })
 }
@@ -59,7 +65,48 @@ fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Conte
         netns_inum: 0,
     };
     let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    Ok(Contender::Weir(Box::new(config)))
+    if port.classes.is_empty() {
+        return Ok(Contender::Weir(Box::new(config)));
+    }
+    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
+}
+
+/// The port's classes and the file's rules, encoded as for the maps.
+fn with_classes(weir: &Config, port: &Port, encoded: PortConfig) -> Result<PolicyConfig, String> {
+    let classes: Vec<_> =
+        port.classes.iter().map(|class| policy::encode::class_config(class, port, &encoded)).collect();
+    let (places, _) = policy::place::places(weir, port, &encoded, &classes, 0);
+    Ok(PolicyConfig {
+        rules: rules(&weir.policy.rules, port)?,
+        hashes: policy::encode::hashes(port),
+        port: encoded,
+        classes,
+        places,
+    })
+}
+
+/// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
+fn rules(rules: &[MatchRule], port: &Port) -> Result<Rules, String> {
+    let compiled = compile(rules, 1);
+    if compiled.dimensions & !(DIM_DSCP | DIM_SIZE | DIM_SOURCE) != 0 {
+        return Err(
+            "the simulator's packets have a code point, a size and a source: rules on anything else \
+                    cannot be asked"
+                .to_owned(),
+        );
+    }
+    let source = compiled.source.iter().filter_map(|(net, word)| match net {
+        IpNet::V4(net) => Some((net.network(), net.prefix_len(), *word)),
+        IpNet::V6(_) => None,
+    });
+    Ok(Rules {
+        start: compiled.ingress.first().copied().unwrap_or(0),
+        dimensions: compiled.dimensions,
+        source: source.collect(),
+        dscp: compiled.dscp,
+        size: compiled.size,
+        classes: rules.iter().map(|rule| policy::encode::class_at(port, &rule.class) as u32).collect(),
+    })
 }
 
 fn rate(rate: BitRate) -> Rate {
