@@ -135,4 +135,30 @@ mod tests {
         assert_eq!(table, dotted);
         assert_eq!(table.ports[0].reserve, Some(32));
     }
+
+    #[test]
+    fn classes_and_rules_are_tables_of_their_own_or_inline() {
+        let tables = config(
+            "[weir]\nmode = \"policer\"\nrate = \"10mbit\"\n[[weir.class]]\nname = \"a\"\nweight = 3\n\
+             [weir.class.aqm]\ntarget = \"7ms\"\n[[weir.class]]\nname = \"b\"\n[[weir.rule]]\nclass = \"a\"\n\
+             dscp = [46]\n",
+        );
+        let inline = config(
+            "[weir]\nmode = \"policer\"\nrate = \"10mbit\"\nclass = [{ name = \"a\", weight = 3, aqm = { target = \
+             \"7ms\" } }, { name = \"b\" }]\nrule = [{ class = \"a\", dscp = [46] }]\n",
+        );
+        let (tables, inline) = (tables.unwrap(), inline.unwrap());
+        assert_eq!((&tables.ports, &tables.policy), (&inline.ports, &inline.policy));
+        assert_eq!((tables.ports[0].classes.len(), tables.policy.rules.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_broken_class_or_rule_is_traced_to_where_it_was_typed() {
+        let text = "[weir]\n[[weir.class]]\nname = \"a\"\nweight = 0\n";
+        let (span, rule) = config(text).unwrap_err();
+        assert_eq!(&text[span], "0", "{rule}");
+        let text = "[weir]\n[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"b\"\n";
+        let (span, rule) = config(text).unwrap_err();
+        assert_eq!(&text[span], "\"b\"", "{rule}");
+    }
 }

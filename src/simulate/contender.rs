@@ -120,7 +120,7 @@ fn burst(rate: BitRate) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_shared_maps::{AQM_PI2, MODE_POLICER};
+    use weir_shared_maps::{AQM_PI2, HASH_FLOW, MODE_POLICER};
 
     use super::*;
     use crate::experiment::contender::all;
@@ -155,5 +155,43 @@ mod tests {
         let experiment = Experiment::parse("t.toml", &format!("{TEXT}[weir]\nreserve = 90\n")).unwrap();
         let reason = contender("weir", &experiment).unwrap_err();
         assert!(reason.contains("reserve = 90"), "{reason}");
+    }
+
+    fn policy(text: &str) -> Result<PolicyConfig, String> {
+        let experiment = Experiment::parse("t.toml", &format!("{TEXT}{text}")).unwrap();
+        match contender("weir", &experiment)? {
+            Contender::WeirPolicy(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn classes_and_rules_are_encoded_as_for_the_maps() {
+        let config = policy(
+            "[[weir.class]]\nname = \"a\"\nfairness = \"flow\"\nweight = 9\n[[weir.class]]\nname = \"b\"\n\
+             [[weir.rule]]\nclass = \"a\"\ndscp = [\"ef\"]\n[[weir.rule]]\nclass = \"b\"\nsize = [\"..99\"]\n\
+             source = [\"10.0.0.7/32\"]\n",
+        )
+        .unwrap();
+        assert_eq!((config.port.classes, config.classes[0].weight, config.hashes), (2, 9, HASH_FLOW));
+        assert_eq!((config.places[0].flow_mask, config.places[1].flow_mask), (1_023, u32::MAX));
+        let rules = config.rules;
+        assert_eq!((rules.start, rules.classes), (3, vec![0, 1]));
+        assert_eq!((rules.dscp[46], rules.dscp[0], rules.size[99], rules.size[100]), (3, 2, 3, 1));
+        assert!(rules.source.contains(&(std::net::Ipv4Addr::new(10, 0, 0, 7), 32, 3)), "{:?}", rules.source);
+    }
+
+    #[test]
+    fn a_rule_that_simulated_packets_cannot_answer_is_refused() {
+        let text = "[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"a\"\nprotocol = [\"tcp\"]\n";
+        assert!(policy(text).unwrap_err().contains("cannot be asked"));
+    }
+
+    #[test]
+    fn plain_weir_is_the_same_port_without_its_classes() {
+        let text = format!("{TEXT}[[weir.class]]\nname = \"a\"\n");
+        let experiment = Experiment::parse("t.toml", &text).unwrap();
+        let plain = contender("weir+plain", &experiment).unwrap();
+        assert!(matches!(plain, Contender::Weir(config) if config.classes == 0));
     }
 }
