@@ -7,7 +7,7 @@ use zerocopy::FromZeros;
 use crate::{
     Random, Rings,
     queue::{
-        BcPqp, BcPqpParams, Cake, CodelQueue, Controller, DropTail, DualPi2, DualPi2Params, FqCodel,
+        BcPqp, BcPqpParams, Cake, CodelQueue, Controller, Csfq, DropTail, DualPi2, DualPi2Params, FqCodel,
         FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Shaped, Weir, WeirPolicy,
     },
 };
@@ -56,6 +56,11 @@ pub enum Contender {
         /// Of frames.
         rate: Rate,
     },
+    /// Core-stateless fair queueing (Stoica et al., SIGCOMM 1998) on a phantom queue, in front of the ring.
+    Csfq {
+        /// Of frames.
+        rate: Rate,
+    },
 }
 
 impl Contender {
@@ -85,6 +90,7 @@ impl Contender {
             Self::Cake { rate } => Box::new(Cake::new(slots, *rate, random)),
             Self::Shaped { rate, queue } => Box::new(Shaped::new(*rate, queue.queue(rings, count, random))),
             Self::Policer { rate, burst } => ring_for_each(rings, count, Policer::new(*rate, *burst)),
+            Self::Csfq { rate } => ring_for_each(rings, count, Csfq::new(*rate, random)),
             Self::BcPqp { rate } => {
                 ring_for_each(rings, count, BcPqp::new(BcPqpParams::at_rate(*rate), random))
             }

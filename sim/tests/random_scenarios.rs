@@ -60,6 +60,7 @@ fn any_metered() -> impl Strategy<Value = Contender> {
         (rate(), any_queue()).prop_map(|(rate, queue)| Contender::Shaped { rate, queue: Box::new(queue) }),
         (rate(), 0u64..200_000).prop_map(|(rate, burst)| Contender::Policer { rate, burst }),
         rate().prop_map(|rate| Contender::BcPqp { rate }),
+        rate().prop_map(|rate| Contender::Csfq { rate }),
     ]
 }
 

@@ -13,6 +13,7 @@ pub const SIMULATOR: &[&str] = &[
     "cake",
     "policer",
     "bc-pqp",
+    "csfq",
     "weir+codel",
     "weir+pi2",
     "weir+policer",

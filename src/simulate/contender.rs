@@ -38,6 +38,7 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "dualpi2" => Contender::DualPi2,
         "policer" => Contender::Policer { rate, burst: burst(experiment.shaper_rate) },
         "bc-pqp" => Contender::BcPqp { rate },
+        "csfq" => Contender::Csfq { rate },
         "weir" => weir(experiment, |_| ())?,
         "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
         "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
@@ -159,10 +160,8 @@ mod tests {
 
     fn policy(text: &str) -> Result<PolicyConfig, String> {
         let experiment = Experiment::parse("t.toml", &format!("{TEXT}{text}")).unwrap();
-        match contender("weir", &experiment)? {
-            Contender::WeirPolicy(config) => Ok(*config),
-            other => panic!("{other:?}"),
-        }
+        let Contender::WeirPolicy(config) = contender("weir", &experiment)? else { panic!("no classes") };
+        Ok(*config)
     }
 
     #[test]
