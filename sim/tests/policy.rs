@@ -5,9 +5,9 @@ mod classes;
 
 use classes::{bottleneck, class, guaranteed, policer, weir};
 use weir_aqm::{Nanos, Rate};
-use weir_shared_maps::{ClassConfig, FAIRNESS_FLOW, FAIRNESS_SOURCE, MODE_POLICER};
+use weir_shared_maps::{AQM_NONE, ClassConfig, FAIRNESS_FLOW, FAIRNESS_SOURCE, MODE_POLICER};
 use weir_sim::queue::PolicyConfig;
-use weir_sim::{Congestion, Ecn, Flow, Outcome, Path, Scenario, Traffic};
+use weir_sim::{Congestion, Ecn, Flow, LinkChange, LinkEvent, Outcome, Path, Scenario, Traffic};
 
 const LINK: u64 = 40;
 
@@ -130,14 +130,27 @@ fn a_class_of_its_own_protects_tcp_from_a_flood() {
 }
 
 #[test]
-fn what_a_ring_refuses_was_charged_to_nobody() {
-    // A policed rate above the link's: the ring is short and refuses every third frame.
-    let classes = [1, 2].map(|weight| ClassConfig { weight, ..class() });
-    let mut scenario = scenario(policer(60, classes.to_vec()), vec![flood(90, 0), flood(90, 1)]);
-    scenario.path.ring.slots = 80;
+fn what_a_ring_refuses_is_given_back_to_class_and_flow() {
+    let fair = ClassConfig { fairness: FAIRNESS_FLOW, ..class() };
+    let mut port = policer(10, vec![fair]);
+    // Without a reserve weir does not refuse what the ring would.
+    port.port.reserve_slots = 0;
+    port.classes[0].ceil_burst_ns = 80_000_000;
+    (port.classes[0].aqm, port.classes[0].limit_ns) = (AQM_NONE, 80_000_000);
+    let mut scenario = scenario(port, vec![flood(60, 0)]);
+    // Slots that are given back late are full and look free.
+    (scenario.path.ring.slots, scenario.path.ring.reclaim) = (16, 16);
+    // The link stands still for half of every 60 ms. What is let through then finds no room; with its charges kept the class would
+    // have half of its rate.
+    let event = |half: u64| LinkEvent {
+        at: Nanos::from_millis(30 * half),
+        change: if half.is_multiple_of(2) { LinkChange::Pause } else { LinkChange::Resume },
+    };
+    scenario.events = (0..400).map(event).collect();
     let outcome = scenario.run();
     assert_eq!(outcome.unaccounted(), 0);
-    assert!(outcome.utilisation > 0.99, "{}", outcome.utilisation);
+    assert!(outcome.drops.get("ring_drops").is_some_and(|refused| *refused > 100), "{:?}", outcome.drops);
+    assert!(within(rates(&outcome)[0], 10.0 * PAYLOAD, 3.0), "{:?} {:?}", rates(&outcome), outcome.drops);
 }
 
 #[test]
