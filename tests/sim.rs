@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use rayon::prelude::*;
 use weir::experiment::{Experiment, units};
-use weir::report::{self, Report};
+use weir::report::{self, Report, Run};
 use weir::simulate::{Jobs, Journal, Options, run};
 
 /// How long an experiment of more simulated work than this runs for its golden table.
@@ -21,7 +21,9 @@ fn root() -> &'static Path {
 /// Every experiment that the repository ships for the simulator, by name.
 fn shipped() -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
-    for folder in ["examples/sim", "examples/lab", "examples/lab/aqm"] {
+    for folder in
+        ["examples/sim", "examples/sim/policy", "examples/lab", "examples/lab/aqm", "examples/lab/policy"]
+    {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -31,6 +33,8 @@ fn shipped() -> Vec<(String, PathBuf)> {
         }
     }
     files.sort();
+    let names: std::collections::BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names.len(), files.len(), "two experiments would have one golden table");
     files
 }
 
@@ -69,6 +73,73 @@ fn every_shipped_experiment_gives_its_golden_table() {
         "{}\nif the change is wanted: cargo xtask bless, and say why in the commit",
         differences.join("\n")
     );
+}
+
+fn policy(name: &str) -> Report {
+    let path = root().join(format!("examples/sim/policy/{name}.toml"));
+    simulate(&Experiment::load(&path).unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn run_of<'r>(report: &'r Report, contender: &str) -> &'r Run {
+    report.runs.iter().find(|run| run.contender == contender).unwrap()
+}
+
+/// Goodput of the flows whose names begin so, Mbit/s.
+fn goodputs(run: &Run, prefix: &str) -> Vec<f64> {
+    let flows = run.flows.iter().filter(|flow| flow.flow.starts_with(prefix));
+    flows.map(|flow| flow.simulated.as_ref().unwrap().goodput_bps as f64 / 1e6).collect()
+}
+
+#[test]
+fn flows_of_one_class_share_it_evenly_whatever_their_round_trip_times() {
+    for (name, least) in [("fairness-equal-rtt", 0.95), ("fairness-rtts", 0.85)] {
+        let report = policy(name);
+        for contender in ["weir", "weir+policer"] {
+            let jain = run_of(&report, contender).simulated.as_ref().unwrap().jain.unwrap();
+            assert!(jain >= least, "{name}, {contender}: {jain}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_gets_its_fair_share_and_a_twentieth_and_a_sparse_flow_loses_nothing() {
+    for (name, rate) in [("udp-flood", 40.0), ("udp-flood-policer", 38.0)] {
+        let report = policy(name);
+        let weir = run_of(&report, "weir");
+        let udp = goodputs(weir, "udp");
+        // Four flows ask for all they can get. Frames of 1,242 bytes carry 1,200.
+        let most = (rate / 4.0 + rate / 20.0) * 1_200.0 / 1_242.0;
+        assert!(udp[0] <= most, "{name}: {udp:?} above {most}");
+        let tcp = goodputs(weir, "tcp");
+        assert!(tcp.iter().all(|tcp| *tcp >= 0.85 * rate / 4.0), "{name}: {tcp:?}");
+        let sparse = weir.flows.iter().find(|flow| flow.flow.starts_with("udp 1")).unwrap();
+        assert_eq!((sparse.sent, sparse.received), (Some(1_000), Some(1_000)), "{name}");
+    }
+}
+
+#[test]
+fn prague_in_a_class_with_the_coupled_pair_waits_less_than_2_ms_on_a_link_in_use() {
+    let report = policy("l4s-class");
+    for contender in ["weir", "weir+policer"] {
+        let run = run_of(&report, contender);
+        let base = 5_000_000;
+        let p99 = run.delay_ns.as_ref().unwrap().p99 - base;
+        let used = run.simulated.as_ref().unwrap().utilisation;
+        assert!(p99 < 2_000_000 && used > 0.9, "{contender}: {p99} ns, {used}");
+    }
+}
+
+#[test]
+fn tcp_in_three_classes_has_their_weights_within_5_percent() {
+    let report = policy("weights");
+    for contender in ["weir", "weir+policer"] {
+        let tcp = goodputs(run_of(&report, contender), "tcp");
+        let all: f64 = tcp.iter().sum();
+        for (flows, weight) in tcp.chunks(4).zip([1.0, 2.0, 4.0]) {
+            let (got, wanted) = (flows.iter().sum::<f64>(), all * weight / 7.0);
+            assert!((got / wanted - 1.0).abs() <= 0.05, "{contender}: {got} for {wanted}");
+        }
+    }
 }
 
 #[test]

@@ -65,15 +65,17 @@ pub fn observe(
     let predicted = vars.predicted(measured.backlog).unwrap_or(measured.head_sojourn);
     let limits = limits(config, vars.pace(), look.slots);
     let admitted = slots_admitted(look.slots, config.reserve_slots);
-    // At the limit egress refuses everything: what ingress drops then is what egress would drop.
+    // At the limit egress refuses everything: what ingress drops then is what egress would drop. Not so with classes: the ring has room
+    // for some when others have filled it, and ingress, which backs off from a whole ring, would take it from all of them.
+    let blind = config.classes == 0;
     let params = SignalParams {
-        high: limits.limit,
+        high: if blind { limits.limit } else { Nanos::MAX },
         low: Nanos::from_nanos(limits.limit.as_nanos() - (limits.limit.as_nanos() >> 2)),
         congested: limits.target,
         congested_low: Nanos::from_nanos(limits.target.as_nanos() >> 1),
         hold_max: Nanos::from_nanos(config.signal_hold_ns),
-        slots_high: if admitted == 0 { u32::MAX } else { admitted },
-        slots_low: if admitted == 0 { u32::MAX } else { admitted - (admitted >> 2) },
+        slots_high: if blind && admitted != 0 { admitted } else { u32::MAX },
+        slots_low: if blind && admitted != 0 { admitted - (admitted >> 2) } else { u32::MAX },
     };
     let mut vars = SignalVars {
         level: Level::from_u32(signal.level),
@@ -138,6 +140,16 @@ mod tests {
         let (measured, predicted) = observe(&config(), &alone, &mut drain, &mut signal);
         assert_eq!((measured.head_sojourn, predicted), (Nanos::from_secs(1), Nanos::from_secs(1)));
         assert_eq!((signal.level, signal.raised), (SIGNAL_CLEAR, 0));
+    }
+
+    #[test]
+    fn ingress_never_backs_off_from_a_ring_whose_classes_it_cannot_tell_apart() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        let classes = PortConfig { classes: 2, ..config() };
+        for occupancy in [30, 1000] {
+            observe(&classes, &look(2_000_000, 1000, occupancy), &mut drain, &mut signal);
+            assert_eq!((signal.level, signal.raised), (weir_shared_maps::SIGNAL_CONGESTED, 0));
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use zerocopy::FromZeros;
 use crate::{
     Random, Rings,
     queue::{
-        BcPqp, BcPqpParams, Cake, CodelQueue, Controller, DropTail, DualPi2, DualPi2Params, FqCodel,
-        FqCodelParams, Pie, PieParams, Policer, Queue, RingQueue, Shaped, Weir,
+        BcPqp, BcPqpParams, Cake, CodelQueue, Controller, Csfq, DropTail, DualPi2, DualPi2Params, FqCodel,
+        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Shaped, Weir, WeirPolicy,
     },
 };
 
@@ -22,6 +22,8 @@ pub enum Contender {
     Redirect,
     /// weir, with this entry of the port map; see [`port_config`].
     Weir(Box<PortConfig>),
+    /// weir, on a port with classes.
+    WeirPolicy(Box<PolicyConfig>),
     /// RFC 8289 at the head of one queue.
     Codel,
     /// RFC 8290.
@@ -54,6 +56,11 @@ pub enum Contender {
         /// Of frames.
         rate: Rate,
     },
+    /// Core-stateless fair queueing (Stoica et al., SIGCOMM 1998) on a phantom queue, in front of the ring.
+    Csfq {
+        /// Of frames.
+        rate: Rate,
+    },
 }
 
 impl Contender {
@@ -70,6 +77,9 @@ impl Contender {
             Self::Weir(config) => {
                 Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
             }
+            Self::WeirPolicy(config) => {
+                Box::new(RingQueue::with_rings(rings, WeirPolicy::of_port(config, rings, count, random)))
+            }
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))
@@ -80,6 +90,7 @@ impl Contender {
             Self::Cake { rate } => Box::new(Cake::new(slots, *rate, random)),
             Self::Shaped { rate, queue } => Box::new(Shaped::new(*rate, queue.queue(rings, count, random))),
             Self::Policer { rate, burst } => ring_for_each(rings, count, Policer::new(*rate, *burst)),
+            Self::Csfq { rate } => ring_for_each(rings, count, Csfq::new(*rate, random)),
             Self::BcPqp { rate } => {
                 ring_for_each(rings, count, BcPqp::new(BcPqpParams::at_rate(*rate), random))
             }

@@ -1,12 +1,16 @@
 //! What holds whatever is simulated.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod classes;
+
 use std::sync::Arc;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_aqm::{Nanos, Pace, Rate};
 use weir_shared_maps::{
-    AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, PortConfig,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, COLOUR_DROP, ClassConfig, FAIRNESS_DESTINATION,
+    FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, FLAG_ECN,
+    FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, POLICER_BYTES, POLICER_NONE, PortConfig,
 };
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
@@ -56,12 +60,45 @@ fn any_metered() -> impl Strategy<Value = Contender> {
         (rate(), any_queue()).prop_map(|(rate, queue)| Contender::Shaped { rate, queue: Box::new(queue) }),
         (rate(), 0u64..200_000).prop_map(|(rate, burst)| Contender::Policer { rate, burst }),
         rate().prop_map(|rate| Contender::BcPqp { rate }),
+        rate().prop_map(|rate| Contender::Csfq { rate }),
     ]
+}
+
+/// One to four classes with everything that the decision looks at but subscribers.
+fn any_classes() -> impl Strategy<Value = Vec<ClassConfig>> {
+    let fairness = select(&[
+        FAIRNESS_NONE,
+        FAIRNESS_FLOW,
+        FAIRNESS_SOURCE,
+        FAIRNESS_DESTINATION,
+        FAIRNESS_SOURCE_FLOW,
+        FAIRNESS_DESTINATION_FLOW,
+    ]);
+    let aqm = select(&[AQM_NONE, AQM_CODEL, AQM_PI2, AQM_L4S]);
+    let class = (0u32..8, 1u32..256, option::of(1u64..50), fairness, aqm, option::of(1u64..50)).prop_map(
+        |(priority, weight, rate, fairness, aqm, policed)| {
+            let class = rate.map_or_else(classes::class, classes::guaranteed);
+            let class = ClassConfig { priority, weight, fairness, aqm, ..class };
+            let cir = policed.map_or(0, classes::pace);
+            let policer = if policed.is_some() { POLICER_BYTES } else { POLICER_NONE };
+            ClassConfig { policer, cir_pace: cir, cbs_ns: 10_000_000, red: COLOUR_DROP, ..class }
+        },
+    );
+    vec(class, 1..5)
+}
+
+fn any_policy() -> impl Strategy<Value = Contender> {
+    (any_classes(), option::of(1u64..200)).prop_map(|(classes, rate)| {
+        classes::weir(match rate {
+            Some(rate) => classes::policer(rate, classes),
+            None => classes::bottleneck(classes),
+        })
+    })
 }
 
 fn any_contender() -> impl Strategy<Value = Contender> {
     let weir = prop_oneof![Just(Contender::weir()), Just(pi2())];
-    prop_oneof![2 => weir, 2 => other_modes(), 2 => any_queue(), 2 => any_metered()]
+    prop_oneof![2 => weir, 2 => other_modes(), 3 => any_policy(), 2 => any_queue(), 2 => any_metered()]
 }
 
 fn time_below_ms(end: u64) -> impl Strategy<Value = Nanos> {
@@ -133,7 +170,7 @@ fn any_flow() -> impl Strategy<Value = Flow> {
     let traffic = prop_oneof![any_tcp(), any_udp()];
     let times =
         (time_below_ms(200), option::of(time_below_ms(DURATION_MS)), time_below_ms(50), time_below_ms(30));
-    let place = (0u16..4, 0u8..64);
+    let place = (0u16..4, prop_oneof![0u8..4, 0u8..64]);
     (traffic, times, place, 1u32..4).prop_map(|(traffic, times, (host, dscp), count)| {
         let (start, stop, jitter, extra_delay) = times;
         Flow { count, host, dscp, start, stop, jitter, extra_delay, ..Flow::new(traffic) }
@@ -187,7 +224,14 @@ proptest! {
     /// A first batch finds an empty ring, so a ring holds one.
     #[test]
     fn weir_never_lets_a_ring_into_its_reserve(
-        scenario in any_scenario(prop_oneof![Just(Contender::weir()), Just(pi2())], 32..2_000)
+        scenario in any_scenario(
+            prop_oneof![
+                Just(Contender::weir()),
+                Just(pi2()),
+                any_classes().prop_map(|classes| classes::weir(classes::bottleneck(classes))),
+            ],
+            32..2_000,
+        )
     ) {
         let outcome = scenario.run();
         let Rings { slots, per_cpu, .. } = scenario.path.ring;

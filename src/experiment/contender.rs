@@ -13,9 +13,11 @@ pub const SIMULATOR: &[&str] = &[
     "cake",
     "policer",
     "bc-pqp",
+    "csfq",
     "weir+codel",
     "weir+pi2",
     "weir+policer",
+    "weir+plain",
 ];
 
 /// All names.

@@ -1,8 +1,9 @@
 //! `[weir]` of an experiment: the settings of the `weir` contender's port, in the words of the configuration file.
 //!
-//! The table is copied, value by value, into a configuration of the lab's two devices, and that is checked as any
+//! `[[weir.rule]]` are the configuration's rules. The table is copied, value by value, into a configuration of the lab's two devices, and that is checked as any
 //! configuration is. A broken rule is traced back to the value it came from.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -15,6 +16,9 @@ use crate::config::{Config, ConfigError};
 pub const FAST_DEVICE: &str = "fast0";
 /// The egress device of the lab's router (its TX ring is the bottleneck) and the device of its receiver.
 pub const SLOW_DEVICE: &str = "slow0";
+
+/// The rules that find a packet's class: of the whole configuration, not of its port.
+const RULE: &str = "rule";
 
 /// A broken rule, and the bytes of the experiment file that broke it.
 pub(super) type Broken = (Range<usize>, String);
@@ -32,9 +36,19 @@ pub(super) fn config(text: &str) -> Result<Config, Broken> {
         if let Some((key, _)) = table.iter().find(|(key, _)| key.get_ref() == "device") {
             return Err((key.span(), "the port of the lab is always its slow device".to_owned()));
         }
-        copy.table("port", table);
+        copy.table("port", table.iter().filter(|(key, _)| key.get_ref() != RULE));
+        if let Some((_, rules)) = table.iter().find(|(key, _)| key.get_ref() == RULE) {
+            copy.tables(RULE, rules);
+        }
     }
     Config::from_toml_str("[weir]", &copy.text).map_err(|error| copy.trace(&error))
+}
+
+/// The elements of a non-empty array that holds tables only; else none.
+fn tables_in<'t>(value: &'t Spanned<DeValue<'t>>) -> Vec<(Range<usize>, &'t DeTable<'t>)> {
+    let array = value.get_ref().as_array();
+    let tables = array.map(|array| array.iter().map(|item| Some((item.span(), item.get_ref().as_table()?))));
+    tables.and_then(Iterator::collect::<Option<Vec<_>>>).unwrap_or_default()
 }
 
 /// A configuration being written, one key to a line, and where each line came from.
@@ -51,21 +65,38 @@ impl Copy<'_> {
         self.text.push('\n');
     }
 
-    fn table(&mut self, path: &str, table: &DeTable<'_>) {
-        let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
-        for (key, value) in table.iter().filter(|(_, value)| !is_table(value)) {
+    /// What may follow are tables of their own: they come after all other keys.
+    fn table<'t>(
+        &mut self,
+        path: &str,
+        table: impl IntoIterator<Item = (&'t Spanned<Cow<'t, str>>, &'t Spanned<DeValue<'t>>)>,
+    ) {
+        let (inner, values): (Vec<_>, Vec<_>) = table
+            .into_iter()
+            .partition(|(_, value)| value.get_ref().is_table() || !tables_in(value).is_empty());
+        for (key, value) in values {
             // What was typed, on one line: a line break inside a value would move what follows.
             let typed = self.source.get(value.span()).unwrap_or_default().replace('\n', " ");
             let mut line = String::new();
             let _ = write!(line, "{:?} = {typed}", key.get_ref());
             self.line(value.span(), &line);
         }
-        for (key, value) in table {
+        for (key, value) in inner {
+            let path = format!("{path}.{:?}", key.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
-                let path = format!("{path}.{:?}", key.get_ref());
                 self.line(key.span(), &format!("[{path}]"));
                 self.table(&path, inner);
+            } else {
+                self.tables(&path, value);
             }
+        }
+    }
+
+    /// Each element of an array of tables.
+    fn tables(&mut self, path: &str, array: &Spanned<DeValue<'_>>) {
+        for (span, table) in tables_in(array) {
+            self.line(span, &format!("[[{path}]]"));
+            self.table(path, table);
         }
     }
 
@@ -103,5 +134,31 @@ mod tests {
         assert_eq!(table, inline);
         assert_eq!(table, dotted);
         assert_eq!(table.ports[0].reserve, Some(32));
+    }
+
+    #[test]
+    fn classes_and_rules_are_tables_of_their_own_or_inline() {
+        let tables = config(
+            "[weir]\nmode = \"policer\"\nrate = \"10mbit\"\n[[weir.class]]\nname = \"a\"\nweight = 3\n\
+             [weir.class.aqm]\ntarget = \"7ms\"\n[[weir.class]]\nname = \"b\"\n[[weir.rule]]\nclass = \"a\"\n\
+             dscp = [46]\n",
+        );
+        let inline = config(
+            "[weir]\nmode = \"policer\"\nrate = \"10mbit\"\nclass = [{ name = \"a\", weight = 3, aqm = { target = \
+             \"7ms\" } }, { name = \"b\" }]\nrule = [{ class = \"a\", dscp = [46] }]\n",
+        );
+        let (tables, inline) = (tables.unwrap(), inline.unwrap());
+        assert_eq!((&tables.ports, &tables.policy), (&inline.ports, &inline.policy));
+        assert_eq!((tables.ports[0].classes.len(), tables.policy.rules.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_broken_class_or_rule_is_traced_to_where_it_was_typed() {
+        let text = "[weir]\n[[weir.class]]\nname = \"a\"\nweight = 0\n";
+        let (span, rule) = config(text).unwrap_err();
+        assert_eq!(&text[span], "0", "{rule}");
+        let text = "[weir]\n[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"b\"\n";
+        let (span, rule) = config(text).unwrap_err();
+        assert_eq!(&text[span], "\"b\"", "{rule}");
     }
 }

@@ -1,10 +1,15 @@
 //! Names of contenders to the simulator's contenders.
 
+use ipnet::IpNet;
 use weir_aqm::Rate;
+use weir_shared_maps::{DIM_DSCP, DIM_SIZE, DIM_SOURCE, PortConfig};
 use weir_sim::Contender;
+use weir_sim::queue::{PolicyConfig, Rules};
 
 use crate::config::encode::{self, EncodeError, PortFacts};
-use crate::config::{Algorithm, Mode, Port};
+use crate::config::policy::compile::compile;
+use crate::config::policy::{self, MatchRule};
+use crate::config::{Algorithm, Config, Mode, Port};
 use crate::experiment::Experiment;
 use crate::experiment::units::BitRate;
 
@@ -33,6 +38,7 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "dualpi2" => Contender::DualPi2,
         "policer" => Contender::Policer { rate, burst: burst(experiment.shaper_rate) },
         "bc-pqp" => Contender::BcPqp { rate },
+        "csfq" => Contender::Csfq { rate },
         "weir" => weir(experiment, |_| ())?,
         "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
         "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
@@ -40,6 +46,7 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
             port.mode = Mode::Policer;
             port.rate = port.rate.or(Some(rate));
         })?,
+        "weir+plain" => weir(experiment, |port| port.classes.clear())?,
         other => return Err(format!("the simulator has no contender `{other}`")),
     })
 }
@@ -59,7 +66,48 @@ fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Conte
         netns_inum: 0,
     };
     let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    Ok(Contender::Weir(Box::new(config)))
+    if port.classes.is_empty() {
+        return Ok(Contender::Weir(Box::new(config)));
+    }
+    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
+}
+
+/// The port's classes and the file's rules, encoded as for the maps.
+fn with_classes(weir: &Config, port: &Port, encoded: PortConfig) -> Result<PolicyConfig, String> {
+    let classes: Vec<_> =
+        port.classes.iter().map(|class| policy::encode::class_config(class, port, &encoded)).collect();
+    let (places, _) = policy::place::places(weir, port, &encoded, &classes, 0);
+    Ok(PolicyConfig {
+        rules: rules(&weir.policy.rules, port)?,
+        hashes: policy::encode::hashes(port),
+        port: encoded,
+        classes,
+        places,
+    })
+}
+
+/// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
+fn rules(rules: &[MatchRule], port: &Port) -> Result<Rules, String> {
+    let compiled = compile(rules, 1);
+    if compiled.dimensions & !(DIM_DSCP | DIM_SIZE | DIM_SOURCE) != 0 {
+        return Err(
+            "the simulator's packets have a code point, a size and a source: rules on anything else \
+                    cannot be asked"
+                .to_owned(),
+        );
+    }
+    let source = compiled.source.iter().filter_map(|(net, word)| match net {
+        IpNet::V4(net) => Some((net.network(), net.prefix_len(), *word)),
+        IpNet::V6(_) => None,
+    });
+    Ok(Rules {
+        start: compiled.ingress.first().copied().unwrap_or(0),
+        dimensions: compiled.dimensions,
+        source: source.collect(),
+        dscp: compiled.dscp,
+        size: compiled.size,
+        classes: rules.iter().map(|rule| policy::encode::class_at(port, &rule.class) as u32).collect(),
+    })
 }
 
 fn rate(rate: BitRate) -> Rate {
@@ -73,7 +121,7 @@ fn burst(rate: BitRate) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_shared_maps::{AQM_PI2, MODE_POLICER};
+    use weir_shared_maps::{AQM_PI2, HASH_FLOW, MODE_POLICER};
 
     use super::*;
     use crate::experiment::contender::all;
@@ -108,5 +156,41 @@ mod tests {
         let experiment = Experiment::parse("t.toml", &format!("{TEXT}[weir]\nreserve = 90\n")).unwrap();
         let reason = contender("weir", &experiment).unwrap_err();
         assert!(reason.contains("reserve = 90"), "{reason}");
+    }
+
+    fn policy(text: &str) -> Result<PolicyConfig, String> {
+        let experiment = Experiment::parse("t.toml", &format!("{TEXT}{text}")).unwrap();
+        let Contender::WeirPolicy(config) = contender("weir", &experiment)? else { panic!("no classes") };
+        Ok(*config)
+    }
+
+    #[test]
+    fn classes_and_rules_are_encoded_as_for_the_maps() {
+        let config = policy(
+            "[[weir.class]]\nname = \"a\"\nfairness = \"flow\"\nweight = 9\n[[weir.class]]\nname = \"b\"\n\
+             [[weir.rule]]\nclass = \"a\"\ndscp = [\"ef\"]\n[[weir.rule]]\nclass = \"b\"\nsize = [\"..99\"]\n\
+             source = [\"10.0.0.7/32\"]\n",
+        )
+        .unwrap();
+        assert_eq!((config.port.classes, config.classes[0].weight, config.hashes), (2, 9, HASH_FLOW));
+        assert_eq!((config.places[0].flow_mask, config.places[1].flow_mask), (1_023, u32::MAX));
+        let rules = config.rules;
+        assert_eq!((rules.start, rules.classes), (3, vec![0, 1]));
+        assert_eq!((rules.dscp[46], rules.dscp[0], rules.size[99], rules.size[100]), (3, 2, 3, 1));
+        assert!(rules.source.contains(&(std::net::Ipv4Addr::new(10, 0, 0, 7), 32, 3)), "{:?}", rules.source);
+    }
+
+    #[test]
+    fn a_rule_that_simulated_packets_cannot_answer_is_refused() {
+        let text = "[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"a\"\nprotocol = [\"tcp\"]\n";
+        assert!(policy(text).unwrap_err().contains("cannot be asked"));
+    }
+
+    #[test]
+    fn plain_weir_is_the_same_port_without_its_classes() {
+        let text = format!("{TEXT}[[weir.class]]\nname = \"a\"\n");
+        let experiment = Experiment::parse("t.toml", &text).unwrap();
+        let plain = contender("weir+plain", &experiment).unwrap();
+        assert!(matches!(plain, Contender::Weir(config) if config.classes == 0));
     }
 }

@@ -99,9 +99,13 @@ impl Params {
             None => limits,
         };
         let burst = Nanos::from_nanos(config.ceil_burst_ns);
-        // A port with a rate holds a burst, as its policer without classes does; a ring holds what the limit says.
+        // A port with a rate holds a burst, as its policer without classes does. A ring holds what the limit says, and where classes
+        // share it an eighth of that is kept for those without a queue: at the limit itself the ring takes nothing from anybody.
         let room = match (link.real, ceil) {
             (None, Some(_)) if burst < limits.limit => burst,
+            (Some(_), Some(_) | None) if port.classes > 1 => {
+                Nanos::from_nanos(limits.limit.as_nanos() - (limits.limit.as_nanos() >> 3))
+            }
             (None | Some(_), Some(_) | None) => limits.limit,
         };
         let ceil_meter = match ceil {

@@ -24,7 +24,7 @@ const BOOT: Nanos = Nanos::from_secs(1);
 
 /// Ingress's back-off, egress's decision and the observer, in front of one ring.
 pub struct Weir {
-    config: PortConfig,
+    pub(super) config: PortConfig,
     /// What the port's rings share: meter and AQM of policer and virtual mode.
     port: Rc<RefCell<PortState>>,
     state: RingState,
@@ -73,7 +73,7 @@ impl Weir {
     }
 
     /// What stands in front of the next frame: `situation` of `egress/src/bin/egress/program.rs`.
-    fn front(&self) -> Front {
+    pub(super) fn front(&self) -> Front {
         Front {
             now: Nanos::from_nanos(self.scratch.now_ns),
             backlog: Bytes::new(self.scratch.backlog_bytes),
@@ -101,6 +101,23 @@ impl Weir {
             self.scratch.backlog_bytes = self.state.sent_bytes.saturating_sub(head.bytes_before);
             self.scratch.head_sojourn_ns = self.scratch.now_ns.saturating_sub(head.enqueued_ns);
         }
+    }
+
+    /// `begin_batch` of the same file.
+    pub(super) fn first_of_batch(&mut self, now: Nanos, ring: View) {
+        self.scratch = BatchScratch::new_zeroed();
+        self.scratch.now_ns = now.saturating_add(BOOT).as_nanos();
+        self.look(ring);
+        if self.config.mode == MODE_BOTTLENECK {
+            let (aqm, frames) = (self.config.aqm, BATCH_MAX as u32);
+            let passes = bottleneck::batch_passes(&self.config, aqm, &self.front(), frames, &self.state.aqm);
+            self.scratch.free = u32::from(passes);
+        }
+    }
+
+    /// Frames of the batch that were accepted so far.
+    pub(super) const fn accepted_pkts(&self) -> u32 {
+        self.scratch.accepted
     }
 
     /// `by_ring` of the same file.
@@ -171,7 +188,8 @@ impl Weir {
     /// `give_back` of the same file.
     fn give_back(&mut self, now: Nanos, sent: u32) {
         let config = &self.config;
-        if config.mode != MODE_POLICER && config.mode != MODE_VIRTUAL {
+        // A port with classes gives back where it charged.
+        if config.classes > 0 || (config.mode != MODE_POLICER && config.mode != MODE_VIRTUAL) {
             return;
         }
         let refused =
@@ -216,18 +234,12 @@ impl Controller for Weir {
         back_off(&self.state.signal, now.saturating_add(BOOT)) == Backing::Go
     }
 
-    /// `begin_batch` of `egress/src/bin/egress/program.rs`.
+    /// A port that is only measured has no batches.
     fn begin_batch(&mut self, now: Nanos, ring: View) {
-        self.scratch = BatchScratch::new_zeroed();
         if self.config.mode == MODE_METER {
-            return;
-        }
-        self.scratch.now_ns = now.saturating_add(BOOT).as_nanos();
-        self.look(ring);
-        if self.config.mode == MODE_BOTTLENECK {
-            let (aqm, frames) = (self.config.aqm, BATCH_MAX as u32);
-            let passes = bottleneck::batch_passes(&self.config, aqm, &self.front(), frames, &self.state.aqm);
-            self.scratch.free = u32::from(passes);
+            self.scratch = BatchScratch::new_zeroed();
+        } else {
+            self.first_of_batch(now, ring);
         }
     }
 

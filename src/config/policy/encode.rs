@@ -15,9 +15,12 @@ use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
 };
 use crate::config::encode::{Times, algorithm, flags};
-use crate::config::model::{Aqm, Port};
+use crate::config::model::{Aqm, Mode, Port};
 
 const BURST_TIME: Nanos = Nanos::from_millis(10);
+/// Each flow of a class that flows share may hold a part of its burst alone, and TCP needs about half of its round-trip time to keep
+/// its share (docs/deciding.md).
+const FAIR_BURST_TIME: Nanos = Nanos::from_millis(25);
 const BURST_FRAMES: u64 = 10;
 
 /// The class's entry. `port_config` is its port's, whose AQM and largest frame it takes where it says nothing.
@@ -25,7 +28,8 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     let frame = Bytes::new(u64::from(port_config.max_packet_bytes));
     let rate = class.rate.and_then(Rate::pace);
     let ceil = class.ceil.or(port.rate).and_then(Rate::pace);
-    let burst = |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, class.burst, frame));
+    let least = if class.fairness == Fairness::None { BURST_TIME } else { FAIR_BURST_TIME };
+    let burst = |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, class.burst, least, frame));
     let aqm = Aqm { ecn: class.ecn.unwrap_or(port.aqm.ecn), ..class.aqm.unwrap_or(port.aqm) };
     let aqm = match (&class.aqm, class.ecn) {
         (Some(own), None) => Aqm { ecn: own.ecn, ..aqm },
@@ -33,6 +37,11 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     };
     let slowest = rate.or(ceil).map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let times = Times::of(&aqm, slowest, Nanos::from_nanos(burst(rate.or(ceil))), None);
+    // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.
+    let limit = match port.mode {
+        Mode::Bottleneck => times.limit.as_nanos().min(port_config.limit_ns),
+        Mode::Policer => times.limit.as_nanos(),
+    };
     let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, frame);
     let (policer, committed, peak) = class.policer.as_ref().map_or((POLICER_NONE, None, None), |policer| {
         let unit = match policer.committed {
@@ -49,7 +58,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         ceil_burst_ns: burst(ceil),
         target_ns: times.target.as_nanos(),
         interval_ns: times.interval.as_nanos(),
-        limit_ns: times.limit.as_nanos(),
+        limit_ns: limit,
         t_update_ns: pi2.t_update.as_nanos(),
         cir_pace: pace_word(committed.map(|meter| meter.pace)),
         cbs_ns: committed.map_or(0, |meter| meter.tolerance.as_nanos()),
@@ -89,11 +98,11 @@ const fn colour(action: ColourAction) -> u32 {
     }
 }
 
-/// The larger of 10 ms and ten full frames where no burst is given.
-fn burst_ns(pace: Pace, burst: Option<Bytes>, frame: Bytes) -> u64 {
+/// The larger of `least` and ten full frames where no burst is given.
+fn burst_ns(pace: Pace, burst: Option<Bytes>, least: Nanos, frame: Bytes) -> u64 {
     let time = match burst {
         Some(burst) => pace.time_for_rounded_up(burst),
-        None => pace.time_for_rounded_up(frame.saturating_mul(BURST_FRAMES)).max(BURST_TIME),
+        None => pace.time_for_rounded_up(frame.saturating_mul(BURST_FRAMES)).max(least),
     };
     time.as_nanos()
 }
@@ -102,7 +111,7 @@ fn meter(metered: &Metered, frame: Bytes) -> Option<GcraParams> {
     match metered {
         Metered::Bytes { rate, burst } => {
             let pace = rate.pace()?;
-            Some(GcraParams { pace, tolerance: Nanos::from_nanos(burst_ns(pace, *burst, frame)) })
+            Some(GcraParams { pace, tolerance: Nanos::from_nanos(burst_ns(pace, *burst, BURST_TIME, frame)) })
         }
         Metered::Packets { rate, burst } => {
             GcraParams::with_packets(*rate, burst.unwrap_or(BURST_FRAMES.max(*rate / 100)))
@@ -166,7 +175,8 @@ const FULL_FRAME: Bytes = Bytes::new(1_514);
 pub fn plan_config(plan: &Plan) -> PlanConfig {
     let direction = |rate: Option<PlanRate>| {
         let (rate, ceil) = (rate.and_then(|r| r.rate.pace()), rate.and_then(|r| r.ceil.pace()));
-        let burst = |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, plan.burst, FULL_FRAME));
+        let burst =
+            |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, plan.burst, BURST_TIME, FULL_FRAME));
         PlanRates {
             rate_pace: pace_word(rate),
             ceil_pace: pace_word(ceil),
