@@ -17,10 +17,10 @@ use aya_obj::{
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
-    IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState, PortConfig,
-    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
+    FlowState, HostState, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState,
+    PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
+    StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -74,6 +74,9 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
         (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
         (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
+        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), None)),
+        (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
+        (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
     ])
 }
 
@@ -199,6 +202,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_PLAN_CLASSES,
                 names::GLOBAL_HASHES,
                 names::GLOBAL_HASH_SEED,
+                names::GLOBAL_ACTIONS,
             ],
         ),
         (

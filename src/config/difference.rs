@@ -50,6 +50,8 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         classes,
         default_class,
         subscribers,
+        back_off,
+        divert_rate,
     } = running;
     let keys: Vec<&str> = [
         ("mode", *mode != new.mode),
@@ -62,6 +64,8 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("class", *classes != new.classes),
         ("default_class", *default_class != new.default_class),
         ("subscribers", *subscribers != new.subscribers),
+        ("on_congested, on_full, spill_to", *back_off != new.back_off),
+        ("divert_rate", *divert_rate != new.divert_rate),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

@@ -8,6 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::back_off::BackOffTable;
 use super::error::{Problem, Rule, Source};
 use super::policy::file::{ClassTable, PolicyTables};
 
@@ -132,6 +133,10 @@ pub struct PortTable {
     pub default_class: Field<String>,
     /// `subscribers`
     pub subscribers: Field<String>,
+    /// `on_congested`, `on_full`, `spill_to`
+    pub back_off: BackOffTable,
+    /// `divert_rate`
+    pub divert_rate: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -201,6 +206,10 @@ const PORT_KEYS: &[&str] = &[
     "class",
     "default_class",
     "subscribers",
+    "on_congested",
+    "on_full",
+    "spill_to",
+    "divert_rate",
 ];
 const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
 
@@ -267,6 +276,8 @@ impl Reader<'_> {
             classes: self.classes(&place, table),
             default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
+            back_off: self.back_off(&place, table),
+            divert_rate: self.text(&place, "divert_rate", table, "divert_rate = \"50mbit\""),
             place,
             span,
         }
