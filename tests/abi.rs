@@ -17,10 +17,10 @@ use aya_obj::{
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
-    IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState, PortConfig,
-    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState,
+    HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState,
+    PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
+    SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -44,6 +44,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
         (names::MAP_PORT_STATE, array(size_of::<PortState>(), Some(MAX_PORTS))),
         (names::MAP_RINGS, array(size_of::<RingState>(), None)),
+        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_HISTORY, array(size_of::<RingHistory>(), None)),
         (names::MAP_SCRATCH, per_cpu(size_of::<BatchScratch>(), 1)),
         (names::MAP_INGRESS, array(size_of::<IngressConfig>(), Some(MAX_INGRESS))),

@@ -1,7 +1,7 @@
 //! What ingress does about the signal of the ring it is about to send to.
 
 use weir_aqm::{Level, Nanos, SignalVars};
-use weir_shared_maps::SignalState;
+use weir_shared_maps::{ACTION_DROP, BackOff, SignalState};
 
 /// What to do with a packet for a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,17 +12,19 @@ pub enum Backing {
     Drop,
 }
 
-/// Reads the signal at `now`. A signal that has expired, or whose level is unknown, stops nothing: it fails open.
+/// Reads the signal at `now`, and what the port does about it. A signal that has expired, or whose level is unknown,
+/// stops nothing: it fails open.
 #[inline(always)]
-pub fn back_off(signal: &SignalState, now: Nanos) -> Backing {
+pub fn back_off(signal: &SignalState, now: Nanos, port: &BackOff) -> Backing {
     let signal = SignalVars {
         level: Level::from_u32(signal.level),
         since: Nanos::from_nanos(signal.since_ns),
         until: Nanos::from_nanos(signal.until_ns),
+        ..SignalVars::default()
     };
     match signal.level_at(now) {
-        Level::Clear | Level::Congested => Backing::Go,
-        Level::Full => Backing::Drop,
+        Level::Full if port.on_full == ACTION_DROP => Backing::Drop,
+        Level::Clear | Level::Congested | Level::Full => Backing::Go,
     }
 }
 
@@ -39,9 +41,23 @@ mod tests {
     #[test]
     fn only_a_full_ring_stops_a_packet_and_only_until_the_signal_expires() {
         for level in [SIGNAL_CLEAR, SIGNAL_CONGESTED, 77] {
-            assert_eq!(back_off(&signal(level), Nanos::from_nanos(1_500)), Backing::Go);
+            assert_eq!(
+                back_off(&signal(level), Nanos::from_nanos(1_500), &BackOff::DROP_AT_FULL),
+                Backing::Go
+            );
         }
-        assert_eq!(back_off(&signal(SIGNAL_FULL), Nanos::from_nanos(1_999)), Backing::Drop);
-        assert_eq!(back_off(&signal(SIGNAL_FULL), Nanos::from_nanos(2_000)), Backing::Go);
+        assert_eq!(
+            back_off(&signal(SIGNAL_FULL), Nanos::from_nanos(1_999), &BackOff::DROP_AT_FULL),
+            Backing::Drop
+        );
+        assert_eq!(
+            back_off(&signal(SIGNAL_FULL), Nanos::from_nanos(2_000), &BackOff::DROP_AT_FULL),
+            Backing::Go
+        );
+    }
+
+    #[test]
+    fn a_port_whose_classes_decide_for_themselves_is_sent_to_even_when_full() {
+        assert_eq!(back_off(&signal(SIGNAL_FULL), Nanos::from_nanos(1_500), &BackOff::NONE), Backing::Go);
     }
 }

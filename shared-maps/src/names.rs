@@ -93,7 +93,8 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 36] = [
+pub const PINNED_MAPS: [&str; 37] = [
+    MAP_BACK_OFF,
     MAP_CLASS_PLACES,
     MAP_POLICY,
     MAP_CLASS_STATE,

@@ -6,11 +6,13 @@
 //! | check | [`validate`] | [`file::File`] → [`Config`]: values with units, checked against each other |
 //! | policy | [`policy`] | the same three steps for classes, rules, plans and subscribers |
 //! | encode | [`encode`] | one [`Port`] and what is known of its device → [`weir_shared_maps::PortConfig`] |
+//! | back off | [`back_off`] | the same of what ingress does about a signal |
 //! | read back | [`decode`] | the map's entry → what runs, for people |
 //!
 //! A file is refused as a whole, and all that is wrong with it is shown at once ([`ConfigError`]).
 //! docs/config.md lists every key with unit, range, default and source.
 
+pub mod back_off;
 pub mod decode;
 pub mod difference;
 pub mod encode;

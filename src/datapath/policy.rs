@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
 use ipnet::IpNet;
 use weir_shared_maps::{
-    AQM_NONE, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
+    AQM_NONE, BackOff, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
     DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, MAX_CLASSES, MAX_PLANS,
     MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, SubscriberEntry, SubscriberKey4,
     SubscriberKey6, SubscriberState, names,
@@ -18,12 +18,12 @@ use weir_shared_maps::{
 use super::batch::BatchMap;
 use super::roster::{Member, Roster};
 use super::{Error, Result};
-use crate::config::Config;
 use crate::config::policy::compile::{Compiled, compile};
 use crate::config::policy::encode::{
     SubscriberKey, class_at, class_config, hashes, plan_class, plan_config, prefix_masks, subscriber_key,
 };
 use crate::config::policy::place::{all_buckets, places};
+use crate::config::{Config, back_off};
 
 /// Entries of the maps whose size depends on the policy. The default is that of a configuration without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +197,7 @@ pub(super) fn write(
     ports: &[PortConfig],
     roster: &Roster,
 ) -> Result<()> {
+    write_back_off(directory, config)?;
     let classes = config.ports.iter().any(|port| !port.classes.is_empty());
     if classes {
         write_rules(directory, compiled)?;
@@ -209,6 +210,14 @@ pub(super) fn write(
         write_masks(directory, config)?;
     }
     Ok(())
+}
+
+/// What ingress does about each port's signal, classes or not.
+fn write_back_off(directory: &Path, config: &Config) -> Result<()> {
+    let ports = (0_u32..).zip(&config.ports);
+    let entries: Vec<(u32, BackOff)> =
+        ports.flat_map(|(index, port)| (index * MAX_CLASSES..).zip(back_off::entries(port))).collect();
+    BatchMap::open::<u32, BackOff>(directory, names::MAP_BACK_OFF)?.update(&entries)
 }
 
 fn write_rules(directory: &Path, compiled: &Compiled) -> Result<()> {

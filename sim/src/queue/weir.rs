@@ -11,7 +11,7 @@ use weir_egress::{
 };
 use weir_ingress::{Backing, back_off};
 use weir_shared_maps::{
-    BATCH_MAX, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
+    BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
     MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
 };
 use zerocopy::FromZeros;
@@ -231,7 +231,8 @@ impl Weir {
 impl Controller for Weir {
     /// `heed_signal` of `ingress/src/bin/ingress.rs`.
     fn admits(&mut self, now: Nanos) -> bool {
-        back_off(&self.state.signal, now.saturating_add(BOOT)) == Backing::Go
+        let entry = if self.config.classes == 0 { BackOff::DROP_AT_FULL } else { BackOff::NONE };
+        back_off(&self.state.signal, now.saturating_add(BOOT), &entry) == Backing::Go
     }
 
     /// A port that is only measured has no batches.

@@ -18,7 +18,7 @@ use weir_ingress::{
     Backing, Classified, Exit, FibAnswer, addressed_to, back_off, classify, exit_of, fib_exit, vlan_listed,
 };
 use weir_shared_maps::{
-    CounterId, IngressCounter, IngressCounters, META_MAGIC, MetaHead, PortCounter, PortRoute,
+    CounterId, IngressCounter, IngressCounters, MAX_CLASSES, META_MAGIC, MetaHead, PortCounter, PortRoute,
 };
 use weir_wire::{Hop, L3, Link, RawPacket, ethernet, set_macs};
 
@@ -26,8 +26,8 @@ mod maps;
 mod policy;
 
 use maps::{
-    IFINDEX, INGRESS_INDEX, MAC_HIGH, MAC_LOW, META, VLANS, WEIR_DEVMAP, WEIR_IN_COUNT, WEIR_INGRESS,
-    WEIR_OUT_COUNT, WEIR_RINGS, WEIR_ROUTES,
+    IFINDEX, INGRESS_INDEX, MAC_HIGH, MAC_LOW, META, VLANS, WEIR_BACK_OFF, WEIR_DEVMAP, WEIR_IN_COUNT,
+    WEIR_INGRESS, WEIR_OUT_COUNT, WEIR_RINGS, WEIR_ROUTES,
 };
 
 const AF_INET: u8 = 2;
@@ -196,7 +196,9 @@ fn heed_signal(route: &PortRoute) -> Result<Backing, IngressCounter> {
     let signal = unsafe { (&raw const (*ring).signal).read_volatile() };
     // SAFETY: no arguments, no memory.
     let now = unsafe { bpf_ktime_get_ns() };
-    Ok(back_off(&signal, Nanos::from_nanos(now)))
+    // Without an entry nothing says that this port is to be spared: fail open.
+    let Some(entry) = WEIR_BACK_OFF.get(route.port.wrapping_mul(MAX_CLASSES)) else { return Ok(Backing::Go) };
+    Ok(back_off(&signal, Nanos::from_nanos(now), entry))
 }
 
 /// Leaves metadata for egress: a head, or all of it. A driver without metadata support refuses; egress then derives what

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
 };
 use weir_shared_maps::{
-    IngressConfig, IngressCounters, PortCounters, PortRoute, PrefixMasks, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6,
+    BackOff, IngressConfig, IngressCounters, MAX_CLASSES, MAX_PORTS, PortCounters, PortRoute, PrefixMasks,
+    RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -43,6 +43,8 @@ pub static WEIR_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
 pub static WEIR_ROUTES: Array<PortRoute> = Array::with_max_entries(64, 0);
 #[map]
 pub static WEIR_RINGS: Array<RingState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_BACK_OFF: Array<BackOff> = Array::with_max_entries(MAX_PORTS * MAX_CLASSES, 0);
 #[map]
 pub static WEIR_INGRESS: Array<IngressConfig> = Array::with_max_entries(64, 0);
 #[map]
