@@ -18,9 +18,9 @@ use aya_obj::{
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
-    FlowState, HostState, IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState,
-    PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
-    StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PlanConfig,
+    PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe,
+    RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -74,7 +74,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
         (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
         (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
-        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), None)),
+        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
         (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
     ])

@@ -44,7 +44,7 @@ pub use l4s::{L4sParams, L4sVerdict, Service};
 pub use overhead::LinkLayer;
 pub use pi2::{Pi2Params, Pi2Vars};
 pub use share::{ShareParams, ShareVars, TagVars};
-pub use signal::{Level, SignalParams, SignalVars};
+pub use signal::{Held, Level, SignalParams, SignalVars};
 pub use sticky::{StickyVars, Way};
 pub use trtcm::{Colour, TrtcmParams, TrtcmVars};
 pub use units::{Bytes, Nanos, Pace, Rate};

@@ -61,6 +61,7 @@ impl Pressure {
             level: Level::from_u32(signal.level),
             since: Nanos::from_nanos(signal.since_ns),
             until: Nanos::from_nanos(signal.until_ns),
+            ..SignalVars::default()
         };
         let paused = now < Nanos::from_nanos(signal.paused_until_ns);
         let level = if paused { Level::Full } else { vars.level_at(now) };

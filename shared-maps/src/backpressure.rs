@@ -38,6 +38,21 @@ pub struct BackOff {
 
 const _: () = assert!(size_of::<BackOff>() == 32);
 
+impl BackOff {
+    /// Ingress sends at every level: egress decides. The default of a class.
+    pub const NONE: Self = Self {
+        on_congested: ACTION_NONE,
+        on_full: ACTION_NONE,
+        spill_ifindex: 0,
+        divert_pace_mult: 0,
+        divert_pace_shift: 0,
+        pfc_priority: 0,
+        divert_burst_ns: 0,
+    };
+    /// Ingress drops what a full ring would refuse. The default of a port without classes.
+    pub const DROP_AT_FULL: Self = Self { on_full: ACTION_DROP, ..Self::NONE };
+}
+
 /// Buckets for each port in which ingress remembers where flows have gone. A power of two.
 pub const STICKY_BUCKETS: u32 = 8_192;
 

@@ -43,8 +43,6 @@ pub struct PolicySizes {
     plans: u32,
     /// Flow buckets of all classes, at least 1.
     buckets: u32,
-    /// Entries of what ingress does while a signal stands: those of all ports.
-    back_off: u32,
     /// Buckets of flows that move between ways, at least 1.
     sticky: u32,
 }
@@ -59,7 +57,6 @@ impl Default for PolicySizes {
             subscriber_prefixes: [1; 2],
             plans: 1,
             buckets: 1,
-            back_off: 1,
             sticky: 1,
         }
     }
@@ -78,7 +75,6 @@ impl PolicySizes {
             ports: if classes { config.ports.len() as u32 } else { 0 },
             dimensions: compiled.dimensions,
             buckets: all_buckets(config).max(1),
-            back_off: config.ports.len() as u32 * MAX_CLASSES,
             sticky: if moves_flows(config) { config.ports.len() as u32 * STICKY_BUCKETS } else { 1 },
             prefixes: [
                 count(source, false),
@@ -130,7 +126,6 @@ impl PolicySizes {
             (names::MAP_SUBSCRIBERS4, subscribers4),
             (names::MAP_SUBSCRIBERS6, subscribers6),
             (names::MAP_SUBSCRIBER_STATE, self.subscribers),
-            (names::MAP_BACK_OFF, self.back_off),
             (names::MAP_STICKY, self.sticky),
         ] {
             loader.map_max_entries(name, entries);

@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, Map, MapData, MapInfo, PerCpuArray},
 };
 use serde::{Deserialize, Serialize};
-use weir_aqm::{Level, Nanos, SignalVars};
+use weir_aqm::{Level, Nanos};
 use weir_shared_maps::{
     BackOff, ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters,
     MAX_CLASSES, PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
@@ -393,11 +393,7 @@ fn sum<'a, C: CounterId>(cpus: impl Iterator<Item = &'a [u64; 32]>) -> BTreeMap<
 }
 
 fn ring_snapshot(index: u32, state: &RingState, now_ns: u64) -> RingSnapshot {
-    let signal = SignalVars {
-        level: Level::from_u32(state.signal.level),
-        since: Nanos::from_nanos(state.signal.since_ns),
-        until: Nanos::from_nanos(state.signal.until_ns),
-    };
+    let signal = weir_egress::signal_from_map(&state.signal);
     RingSnapshot {
         index,
         slots: state.slots,

@@ -11,8 +11,8 @@ use weir_egress::{
 };
 use weir_ingress::{Backing, Pressure};
 use weir_shared_maps::{
-    ACTION_DROP, ACTION_NONE, BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK,
-    MODE_METER, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
+    BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
+    MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
 };
 use weir_wire::Ecn;
 use zerocopy::FromZeros;
@@ -233,11 +233,8 @@ impl Controller for Weir {
     /// `by_packet` of `ingress/src/bin/ingress/back_off.rs`, with a port's default actions.
     fn admits(&mut self, now: Nanos) -> bool {
         let pressure = Pressure::at(&self.state.signal, now.saturating_add(BOOT));
-        let action = pressure.action(&BackOff {
-            on_full: if self.config.classes == 0 { ACTION_DROP } else { ACTION_NONE },
-            ..BackOff::new_zeroed()
-        });
-        pressure.on_packet(action, Ecn::NotEct, 0) == Backing::Go
+        let actions = if self.config.classes == 0 { BackOff::DROP_AT_FULL } else { BackOff::NONE };
+        pressure.on_packet(pressure.action(&actions), Ecn::NotEct, 0) == Backing::Go
     }
 
     /// A port that is only measured has no batches.

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use weir_shared_maps::{
     BackOff, ClassCounter, ClassCounters, CounterId, DivertState, IngressConfig, IngressCounters,
-    MAX_CLASSES, PortConfig, PortCounter, PortCounters, PortRoute, PrefixMasks, RingHistory, RingRecipe,
-    RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    MAX_CLASSES, MAX_PORTS, PortConfig, PortCounter, PortCounters, PortRoute, PrefixMasks, RingHistory,
+    RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -62,7 +62,7 @@ pub static WEIR_HISTORY: Array<RingHistory> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_CLASS_CNT: PerCpuArray<ClassCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static WEIR_BACK_OFF: Array<BackOff> = Array::with_max_entries(1, 0);
+pub static WEIR_BACK_OFF: Array<BackOff> = Array::with_max_entries(MAX_PORTS * MAX_CLASSES, 0);
 #[map]
 pub static WEIR_STICKY: Array<StickyState> = Array::with_max_entries(1, 0);
 #[map]
