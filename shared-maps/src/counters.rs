@@ -171,6 +171,8 @@ counters!(
     LockBusy = "lock_busy",
     /// Dropped because the lock was taken and the port's account for such frames full.
     DropBusy = "busy",
+    /// Packets that lost every compare-and-swap of the policer to other CPUs and were coloured a shade darker.
+    PolicerBusy = "policer_busy",
 });
 
 /// Per-CPU value of one ingress device, indexed by [`IngressCounter`].
