@@ -93,6 +93,8 @@ pub(crate) mod tests {
             classes: 0,
             default_class: 0,
             side: 0,
+            stack: 0,
+            pause: 0,
         }
     }
 

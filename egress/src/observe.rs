@@ -91,6 +91,7 @@ pub fn observe(
         since_ns: vars.since.as_nanos(),
         level: vars.level.as_u32(),
         raised: signal.raised.wrapping_add(u32::from(entered)),
+        ..*signal
     };
     (measured, predicted)
 }

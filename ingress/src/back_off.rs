@@ -30,9 +30,10 @@ pub fn back_off(signal: &SignalState, now: Nanos) -> Backing {
 mod tests {
     use super::*;
     use weir_shared_maps::{SIGNAL_CLEAR, SIGNAL_CONGESTED, SIGNAL_FULL};
+    use zerocopy::FromZeros as _;
 
     fn signal(level: u32) -> SignalState {
-        SignalState { until_ns: 2_000, since_ns: 1_000, level, raised: 0 }
+        SignalState { until_ns: 2_000, since_ns: 1_000, level, ..SignalState::new_zeroed() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum Exit {
 pub const fn exit_of(counter: IngressCounter) -> Exit {
     match counter {
         IngressCounter::Redirected => Exit::Redirect,
-        IngressCounter::DropBackpressure => Exit::Drop,
+        IngressCounter::DropBackpressure | IngressCounter::PauseReceived => Exit::Drop,
         IngressCounter::Received
         | IngressCounter::PassNotIp
         | IngressCounter::PassMalformed
@@ -36,7 +36,8 @@ pub const fn exit_of(counter: IngressCounter) -> Exit {
         | IngressCounter::PassFibError
         | IngressCounter::PassNotManaged
         | IngressCounter::PassNoState
-        | IngressCounter::PassRewrite => Exit::Stack,
+        | IngressCounter::PassRewrite
+        | IngressCounter::PassDiverted => Exit::Stack,
     }
 }
 

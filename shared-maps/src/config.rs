@@ -44,6 +44,13 @@ pub const FLAG_ECN: u32 = 1;
 /// [`PortConfig::flags`]: drive the AQM by the oldest frame's sojourn instead of the arriving one's predicted one.
 pub const FLAG_HEAD_SOJOURN: u32 = 2;
 
+/// [`PortConfig::stack`]: frames that the stack sends are not looked at beyond the ring's history.
+pub const STACK_IGNORE: u32 = 0;
+/// [`PortConfig::stack`]: they are decided on like redirected ones, before the device's qdisc.
+pub const STACK_DECIDE: u32 = 1;
+/// [`PortConfig::stack`]: none is dropped; what leaves the device's qdisc is charged to the port's rate.
+pub const STACK_CHARGE: u32 = 2;
+
 /// One port (managed egress device). Written by user space, read by egress and the observer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -102,9 +109,13 @@ pub struct PortConfig {
     pub default_class: u32,
     /// `SIDE_*`: which address of a packet names its subscriber, and thus which of the plan's rates hold.
     pub side: u32,
+    /// `STACK_*`.
+    pub stack: u32,
+    /// Non-zero: a raised signal is answered with PAUSE frames out of the ingress devices (IEEE 802.3 annex 31B).
+    pub pause: u32,
 }
 
-const _: () = assert!(size_of::<PortConfig>() == 7 * 8 + 20 * 4);
+const _: () = assert!(size_of::<PortConfig>() == 7 * 8 + 22 * 4);
 
 /// What ingress must know of a port: the value of the ifindex → port map. All zero: not a port.
 #[repr(C)]

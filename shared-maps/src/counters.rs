@@ -77,6 +77,10 @@ counters!(
     PassNoState = "pass_no_state",
     /// To the stack: a header could not be rewritten or the tag not removed.
     PassRewrite = "pass_rewrite",
+    /// To the stack: diverted from a ring whose signal stands (also counted at the port).
+    PassDiverted = "pass_diverted",
+    /// PAUSE and PFC frames of the link partner, which end here (IEEE 802.3 annex 31B).
+    PauseReceived = "pause",
 });
 
 counters!(
@@ -130,6 +134,18 @@ counters!(
     DropBusy = "busy",
     /// Charges of refused frames that were not given back, because the port's lock was taken.
     RefundLost = "refund_lost",
+    /// Frames that the stack sent and the port's TC program decided on.
+    StackSeen = "stack_seen",
+    /// Those of them that it marked CE.
+    StackMarked = "stack_marked",
+    /// Those of them that it dropped.
+    StackDropped = "stack_dropped",
+    /// Frames that ingress marked CE because of this port's signal.
+    IngressMarked = "ingress_marked",
+    /// Frames that ingress sent to the stack because of this port's signal.
+    Diverted = "diverted",
+    /// Frames that ingress sent out of another port because of this port's signal.
+    Spilled = "spilled",
 });
 
 counters!(
@@ -171,6 +187,14 @@ counters!(
     LockBusy = "lock_busy",
     /// Dropped because the lock was taken and the port's account for such frames full.
     DropBusy = "busy",
+    /// Dropped by ingress because of the ring's signal; not among `Seen`.
+    DropBackpressure = "backpressure",
+    /// Marked CE by ingress because of the ring's signal.
+    IngressMarked = "ingress_marked",
+    /// Sent to the stack by ingress because of the ring's signal; not among `Seen`.
+    Diverted = "diverted",
+    /// Sent out of another port by ingress because of the ring's signal; not among `Seen` here.
+    Spilled = "spilled",
 });
 
 /// Per-CPU value of one ingress device, indexed by [`IngressCounter`].

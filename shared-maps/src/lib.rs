@@ -9,6 +9,7 @@
 #![no_std]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod backpressure;
 mod config;
 mod counters;
 mod decide;
@@ -18,10 +19,16 @@ mod pod;
 mod policy;
 mod state;
 
+pub use backpressure::{
+    ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, BackOff, DivertState, EVENT_FLOW,
+    EVENT_LEVEL, EVENT_PAUSED, EVENT_RING_DROPS, EVENTS_BYTES, Event, PauseState, STICKY_BUCKETS,
+    STICKY_DIVERTED, STICKY_SPILLED, STICKY_STRAIGHT, StickyState,
+};
 pub use config::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
     FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_METER,
-    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, VLAN_WORDS,
+    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, STACK_CHARGE, STACK_DECIDE,
+    STACK_IGNORE, VLAN_WORDS,
 };
 pub use counters::{
     ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,
@@ -47,7 +54,7 @@ pub use state::{
 };
 
 /// Version of everything in this crate; the directory of the pins carries it.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// Most ports (managed egress devices) of one instance.
 pub const MAX_PORTS: u32 = 64;
 /// Most ingress devices of one instance.

@@ -78,6 +78,17 @@ pub const MAP_HOSTS: &str = "WEIR_HOSTS";
 /// Per-CPU array of one: [`crate::BatchCharges`], from the egress program to the observer.
 pub const MAP_CHARGES: &str = "WEIR_CHARGES";
 
+/// Array: `port * MAX_CLASSES + class` → [`crate::BackOff`].
+pub const MAP_BACK_OFF: &str = "WEIR_BACK_OFF";
+/// Array: `port * STICKY_BUCKETS + bucket` → [`crate::StickyState`].
+pub const MAP_STICKY: &str = "WEIR_STICKY";
+/// Array: port index → [`crate::DivertState`].
+pub const MAP_DIVERT: &str = "WEIR_DIVERT";
+/// Array: port index → [`crate::PauseState`].
+pub const MAP_PAUSE: &str = "WEIR_PAUSE";
+/// Ring buffer of [`crate::Event`]s, minimum kernel 5.8.
+pub const MAP_EVENTS: &str = "WEIR_EVENTS";
+
 /// Per-CPU arrays of one that the `egress` object alone knows: a frame, and its decision in progress.
 pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
 

@@ -1,10 +1,10 @@
 //! aya's proof obligation for map values, host side only.
 
 use crate::{
-    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
-    IngressConfig, IngressCounters, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState,
-    PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
-    SubscriberState,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
+    Event, FlowState, HostState, IngressConfig, IngressCounters, PauseState, PlanConfig, PolicyState,
+    PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
+    StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState,
 };
 
 macro_rules! pod {
@@ -16,6 +16,11 @@ macro_rules! pod {
 }
 
 pod!(
+    BackOff,
+    DivertState,
+    Event,
+    PauseState,
+    StickyState,
     BatchCharges,
     BatchScratch,
     ClassConfig,

@@ -29,7 +29,18 @@ pub struct SignalState {
     pub level: u32,
     /// How often `Full` was entered; wraps.
     pub raised: u32,
+    /// How much the ring holds between its low and high watermarks, Q0.32: the probability with which ingress marks or
+    /// drops.
+    pub pressure_q32: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The link partner has paused the port until then (any priority); 0 if it never did.
+    pub paused_until_ns: u64,
+    /// Time spent in each level that has ended, by `SIGNAL_*`.
+    pub held_ns: [u64; 3],
 }
+
+const _: () = assert!(size_of::<SignalState>() == 64);
 
 /// CoDel's per-queue variables (RFC 8289 section 5.3, enqueue form).
 #[repr(C)]
@@ -148,7 +159,7 @@ pub struct RingState {
     pub aqm: AqmState,
 }
 
-const _: () = assert!(size_of::<RingState>() == 24 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 8));
+const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 8));
 
 /// One remembered frame.
 #[repr(C)]

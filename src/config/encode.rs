@@ -8,7 +8,7 @@ use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params};
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
     FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute,
-    VLAN_WORDS,
+    STACK_IGNORE, VLAN_WORDS,
 };
 
 use super::model::{Algorithm, Aqm, Ingress, Mode, Port, Sojourn};
@@ -145,6 +145,8 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         classes: port.classes.len() as u32,
         default_class: port.default_class as u32,
         side: u32::from(policy::side(port.subscribers)),
+        stack: STACK_IGNORE,
+        pause: 0,
     })
 }
 
