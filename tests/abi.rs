@@ -11,7 +11,7 @@ use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
         self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
     },
     programs::XdpAttachType,
 };
@@ -39,6 +39,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
     BTreeMap::from([
         (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
         (names::MAP_BASE_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
+        (names::MAP_BASE_NEXT, (BPF_MAP_TYPE_PROG_ARRAY, 4, 4, Some(1))),
         (names::MAP_ROUTES, array(size_of::<PortRoute>(), None)),
         (names::MAP_PORTS, array(size_of::<PortConfig>(), Some(MAX_PORTS))),
         (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
@@ -127,7 +128,10 @@ fn the_two_objects_together_have_every_shared_map_and_no_other() {
     let found = names_of(maps(&ingress).chain(maps(&egress)).map(|(name, _)| name));
     assert_eq!(found, names_of(names::PINNED_MAPS));
     let baseline = parse(&BASELINE);
-    assert_eq!(names_of(maps(&baseline).map(|(name, _)| name)), names_of([names::MAP_BASE_DEVMAP]));
+    assert_eq!(
+        names_of(maps(&baseline).map(|(name, _)| name)),
+        names_of([names::MAP_BASE_DEVMAP, names::MAP_BASE_NEXT])
+    );
 }
 
 #[test]
@@ -160,6 +164,7 @@ fn every_program_has_its_name_and_its_section() {
                 (names::PROG_BASE_PASS, &is_xdp),
                 (names::PROG_BASE_DROP, &is_xdp),
                 (names::PROG_BASE_REDIRECT, &is_xdp),
+                (names::PROG_BASE_SPREAD, &is_xdp),
                 (names::PROG_BASE_FIB, &is_xdp),
                 (names::PROG_BASE_EGRESS, &is_devmap),
             ],
@@ -217,7 +222,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_FRAMING,
             ],
         ),
-        (&BASELINE, &[names::GLOBAL_BASE_TARGET]),
+        (&BASELINE, &[names::GLOBAL_BASE_TARGET, names::GLOBAL_BASE_FIRST, names::GLOBAL_BASE_COUNT]),
     ];
     let word = 0xa5a5_5a5a_u32.to_ne_bytes();
     for (object, constants) in expected {

@@ -159,12 +159,16 @@ pub const PROG_BASE_PASS: &str = "base_pass";
 pub const PROG_BASE_DROP: &str = "base_drop";
 /// XDP program that redirects everything to one device, unparsed (benchmarks).
 pub const PROG_BASE_REDIRECT: &str = "base_redirect";
+/// XDP program that sends frames to addresses drawn at random and goes on with another one (benchmarks).
+pub const PROG_BASE_SPREAD: &str = "base_spread";
 /// XDP program that routes by `bpf_fib_lookup` and redirects: what a router without weir runs.
 pub const PROG_BASE_FIB: &str = "base_fib";
 /// Devmap program that passes everything (benchmarks).
 pub const PROG_BASE_EGRESS: &str = "base_egress";
 /// The devmap of the baseline programs: ifindex → (ifindex, optional program).
 pub const MAP_BASE_DEVMAP: &str = "BASE_DEVMAP";
+/// The program that `base_spread` goes on with.
+pub const MAP_BASE_NEXT: &str = "BASE_NEXT";
 
 /// `u32`: which ingress device this copy of the program serves.
 pub const GLOBAL_INGRESS_INDEX: &str = "INGRESS_INDEX";
@@ -210,3 +214,7 @@ pub const GLOBAL_CLASSES: &str = "CLASSES";
 pub const GLOBAL_FRAMING: &str = "FRAMING";
 /// `u32`: the target of `base_redirect`, an ifindex.
 pub const GLOBAL_BASE_TARGET: &str = "BASE_TARGET";
+/// `u32`: the first address that `base_spread` draws.
+pub const GLOBAL_BASE_FIRST: &str = "BASE_FIRST";
+/// `u32`: how many addresses it draws from.
+pub const GLOBAL_BASE_COUNT: &str = "BASE_COUNT";

@@ -158,6 +158,7 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         names::PROG_BASE_PASS,
         names::PROG_BASE_DROP,
         names::PROG_BASE_REDIRECT,
+        names::PROG_BASE_SPREAD,
         names::PROG_BASE_FIB,
         names::PROG_BASE_EGRESS,
     ] {
