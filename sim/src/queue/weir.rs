@@ -300,6 +300,7 @@ mod tests {
             sent: Nanos::ZERO,
             host: 0,
             dscp: 0,
+            service: crate::Service::default(),
             ecn: Ecn::NotEct,
         }
     }
