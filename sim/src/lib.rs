@@ -12,6 +12,7 @@
 //! `README.md` beside this crate says what is simplified.
 #![forbid(unsafe_code)]
 
+pub mod address;
 mod contender;
 #[cfg(test)]
 mod event_queue;
@@ -32,7 +33,7 @@ pub use event_queue::EventQueue;
 pub use contender::{Contender, port_config};
 pub use events::{Agenda, Due};
 pub use outcome::{DelayRecorder, Delays, FlowOutcome, Outcome, RingOutcome, SeriesPoint};
-pub use packet::{Ecn, FlowId, Packet};
+pub use packet::{Ecn, FlowId, Packet, Protocol, Service};
 pub use random::Random;
 pub use scenario::{
     Congestion, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario, Traffic,
