@@ -4,11 +4,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     programs::XdpContext,
 };
-use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, Pace, StickyVars, gcra};
+use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, Pace, StickyVars, Way, gcra};
 use weir_ingress::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
 use weir_shared_maps::{
     ACTION_DIVERT, ACTION_SPILL, BackOff, IngressCounter, MAX_CLASSES, PacketMeta, PortRoute,
-    ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS,
+    ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, SignalState,
 };
 use weir_wire::Ecn;
 
@@ -59,35 +59,41 @@ pub fn by_class(
     meta: &PacketMeta,
 ) -> Result<Backing, IngressCounter> {
     let class = u32::from(meta.class);
-    if ACTIONS.load() & MOVES != 0 && is_sticky(actions_of(port, class)?) {
-        return by_flow(ctx, routed, class, meta.flow_hash);
+    if ACTIONS.load() & MOVES == 0 {
+        return by_packet(port, class, Ecn::of(routed.ecn as u8));
     }
-    by_packet(port, class, Ecn::of(routed.ecn as u8))
+    let actions = actions_of(port, class)?;
+    if !is_sticky(actions) {
+        return by_packet(port, class, Ecn::of(routed.ecn as u8));
+    }
+    let bucket = port.port * STICKY_BUCKETS + (meta.flow_hash & (STICKY_BUCKETS - 1));
+    let backing = by_flow(ctx, routed, class, bucket)?;
+    // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
+    if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
+        straighten(bucket);
+        return Ok(Backing::Go);
+    }
+    Ok(backing)
 }
 
-/// The decision for a packet whose flow may move, and where the flow's last packet is now.
+/// The decision for a packet whose flow may move, and what is remembered of it.
 ///
 /// Clock and flow are looked at even while no signal stands: when one rises, the time of each flow's last packet says whether
 /// the flow may move.
 #[inline(never)]
-fn by_flow(
-    ctx: &XdpContext,
-    routed: &mut Routed,
-    class: u32,
-    flow_hash: u32,
-) -> Result<Backing, IngressCounter> {
+fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, bucket: u32) -> Result<Backing, IngressCounter> {
     let Some(port) = WEIR_ROUTES.get(routed.target) else { return Err(IngressCounter::PassNotManaged) };
     let (index, ring) = ring_of(port)?;
     let actions = actions_of(port, class)?;
-    let bucket = port.port * STICKY_BUCKETS + (flow_hash & (STICKY_BUCKETS - 1));
     let Some(flow) = WEIR_STICKY.get_ptr_mut(bucket) else { return Err(IngressCounter::PassNoState) };
     // SAFETY: a map value; the word changes by compare and swap alone.
     let (at, word) = unsafe { (&raw mut (*flow).word, load(&raw const (*flow).word)) };
     let now = now();
     let facts = (Ecn::of(routed.ecn as u8), random());
-    let mut ways = Live { ctx, routed, port, ring: index, actions, now };
-    let vars = StickyVars::from_word(word);
-    let backing = back_off(&pressure(ring, now), now, actions, facts, &vars, &mut ways);
+    let length = Bytes::new((ctx.data_end() - ctx.data()) as u64);
+    let mut ways = Live { port, ring: index, actions, now, length };
+    let flow = StickyVars::from_word(word);
+    let backing = back_off(&pressure(ring, now), now, actions, facts, &flow, &mut ways);
     if let Some(way) = way_of(backing) {
         // Lost to another CPU's packet, of the same flow or of one that shares its bucket: that one has decided for both.
         // SAFETY: as above.
@@ -96,17 +102,31 @@ fn by_flow(
     Ok(backing)
 }
 
-/// The ways as they are now.
-struct Live<'a> {
-    ctx: &'a XdpContext,
-    routed: &'a mut Routed,
-    port: &'a PortRoute,
-    ring: u32,
-    actions: &'a BackOff,
-    now: Nanos,
+/// The flow's last packet went straight after all.
+#[inline(always)]
+fn straighten(bucket: u32) {
+    if let Some(flow) = WEIR_STICKY.get_ptr_mut(bucket) {
+        // SAFETY: as in `by_flow`.
+        unsafe {
+            let at = &raw mut (*flow).word;
+            let word = load(at);
+            let StickyVars { sent, .. } = StickyVars::from_word(word);
+            swap_if(at, word, StickyVars::sent_by(Way::Straight, sent).to_word());
+        }
+    }
 }
 
-impl Live<'_> {
+/// The ways as they are now.
+struct Live {
+    port: &'static PortRoute,
+    ring: u32,
+    actions: &'static BackOff,
+    now: Nanos,
+    /// Of the frame.
+    length: Bytes,
+}
+
+impl Live {
     /// The spill port.
     #[inline(always)]
     fn spill(&self) -> Option<&'static PortRoute> {
@@ -130,7 +150,7 @@ impl Live<'_> {
     }
 }
 
-impl Ways for Live<'_> {
+impl Ways for Live {
     #[inline(always)]
     fn ring_is_shared(&self) -> bool {
         self.port.flags & ROUTE_SHARED_RING != 0
@@ -158,7 +178,8 @@ impl Ways for Live<'_> {
 
     #[inline(always)]
     fn spill_has_route(&mut self) -> bool {
-        spills() && self.spill().is_some() && leave_by(self.ctx, self.routed, self.actions.spill_ifindex)
+        // Whether the kernel has one is asked when the decision hangs on nothing else (`by_class`).
+        spills() && self.spill().is_some()
     }
 
     #[inline(always)]
@@ -172,11 +193,10 @@ impl Ways for Live<'_> {
         let (Some(meter), Some(state)) = (self.meter(), WEIR_DIVERT.get_ptr_mut(self.port.port)) else {
             return false;
         };
-        let length = Bytes::new((self.ctx.data_end() - self.ctx.data()) as u64);
         for _ in 0..CAS_ATTEMPTS {
             // SAFETY: a map value; the TAT changes by compare and swap alone.
             let tat = unsafe { load(&raw const (*state).tat_ns) };
-            match gcra::conform(&meter, Nanos::from_nanos(tat), self.now, length) {
+            match gcra::conform(&meter, Nanos::from_nanos(tat), self.now, self.length) {
                 Conformance::Exceed { .. } => return false,
                 Conformance::Conform { tat: new } => {
                     // SAFETY: as above.
@@ -212,8 +232,20 @@ fn actions_of(port: &PortRoute, class: u32) -> Result<&'static BackOff, IngressC
 
 #[inline(always)]
 fn pressure(ring: *const RingState, now: Nanos) -> Pressure {
-    // SAFETY: a map value, as above.
-    Pressure::at(&unsafe { load(&raw const (*ring).signal) }, now)
+    // SAFETY: a map value, as above. Field by field: all of it would lie on the stack.
+    let signal = unsafe {
+        SignalState {
+            level: load(&raw const (*ring).signal.level),
+            since_ns: load(&raw const (*ring).signal.since_ns),
+            until_ns: load(&raw const (*ring).signal.until_ns),
+            pressure_q32: load(&raw const (*ring).signal.pressure_q32),
+            paused_until_ns: load(&raw const (*ring).signal.paused_until_ns),
+            raised: 0,
+            reserved: 0,
+            held_ns: [0; 3],
+        }
+    };
+    Pressure::at(&signal, now)
 }
 
 #[inline(always)]

@@ -124,7 +124,7 @@ pub fn header(start: usize, end: usize, version: u32, vlan: u32) -> Option<L3> {
 /// The same with the packet. Bounds come as the pointers that the caller has loaded: loaded here, the compiler may widen them
 /// apart from their load, and the verifier loses sight of the packet.
 #[inline(always)]
-fn headers(start: usize, end: usize, version: u32, vlan: u32) -> Option<(L3, RawPacket)> {
+pub fn headers(start: usize, end: usize, version: u32, vlan: u32) -> Option<(L3, RawPacket)> {
     // SAFETY: the context's bounds; no helper moves them while the view lives.
     let packet = unsafe { RawPacket::new(start, end) };
     // Two values each, so that the verifier sees no third way through with nothing parsed. A tag that was admitted has a VLAN.

@@ -11,6 +11,7 @@ use weir_wire::{Hop, L3, Mark, RawPacket, ethernet, set_macs};
 
 use crate::{
     maps::{VLANS, WEIR_DEVMAP},
+    policy::headers,
     route::Routed,
 };
 
@@ -30,9 +31,6 @@ pub fn send(ctx: &XdpContext, routed: &Routed, mut l3: L3, backing: Backing) -> 
         Ok(Hop::Expired) => return Err(IngressCounter::PassTtl),
         Err(_) => return Err(IngressCounter::PassRewrite),
     }
-    if backing == Backing::Mark && !matches!(l3.set_ecn_ce(&mut packet), Ok(Mark::Marked)) {
-        return Err(IngressCounter::PassRewrite);
-    }
     if VLANS.load() != 0 && routed.vlan != 0 {
         // The tag goes: what stood before it is overwritten by the MAC addresses below. The program's own copy of
         // the EtherType stays where it was, right in front of the IP header.
@@ -43,7 +41,19 @@ pub fn send(ctx: &XdpContext, routed: &Routed, mut l3: L3, backing: Backing) -> 
     }
     // SAFETY: bounds read anew after the helpers.
     let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
-    set_macs(&mut packet, routed.dmac, routed.smac).map_err(|_| IngressCounter::PassRewrite)
+    set_macs(&mut packet, routed.dmac, routed.smac).map_err(|_| IngressCounter::PassRewrite)?;
+    if backing == Backing::Mark && !mark(ctx.data(), ctx.data_end(), routed.version) {
+        return Err(IngressCounter::PassRewrite);
+    }
+    Ok(())
+}
+
+/// Sets CE in a frame that is untagged by now. Its header is read anew, at a constant place: the verifier follows no other through
+/// several writes.
+#[inline(never)]
+fn mark(start: usize, end: usize, version: u32) -> bool {
+    let Some((mut l3, mut packet)) = headers(start, end, version, 0) else { return false };
+    matches!(l3.set_ecn_ce(&mut packet), Ok(Mark::Marked))
 }
 
 /// Leaves metadata for egress: a head, or all of it. A driver without metadata support refuses; egress then derives what
