@@ -11,16 +11,16 @@ use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
         self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_RINGBUF,
     },
     programs::XdpAttachType,
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState,
-    HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PlanConfig, PolicyState,
-    PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
-    SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, EVENTS_BYTES,
+    FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PauseState,
+    PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory,
+    RingRecipe, RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -75,6 +75,8 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
         (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
         (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
+        (names::MAP_PAUSE, array(size_of::<PauseState>(), Some(MAX_PORTS))),
+        (names::MAP_EVENTS, (BPF_MAP_TYPE_RINGBUF, 0, 0, Some(EVENTS_BYTES))),
     ])
 }
 
@@ -200,6 +202,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_PLAN_CLASSES,
                 names::GLOBAL_HASHES,
                 names::GLOBAL_HASH_SEED,
+                names::GLOBAL_PAUSE_QUANTUM_PS,
             ],
         ),
         (

@@ -22,6 +22,7 @@ mod router;
 mod daemon;
 mod forward;
 mod load;
+mod pause;
 mod policy;
 mod policy_rates;
 mod queue;

@@ -25,6 +25,8 @@ pub struct ClassTable {
     pub fairness: Field<String>,
     /// `dscp`
     pub dscp: Items,
+    /// `pfc_priority`
+    pub pfc_priority: Field<i64>,
     /// `ecn`
     pub ecn: Field<bool>,
     /// `[port.class.aqm]`
@@ -138,8 +140,20 @@ pub struct PolicyTables {
     pub subscribers_file: Field<String>,
 }
 
-const CLASS_KEYS: &[&str] =
-    &["name", "priority", "rate", "ceil", "weight", "burst", "fairness", "dscp", "ecn", "aqm", "policer"];
+const CLASS_KEYS: &[&str] = &[
+    "name",
+    "priority",
+    "rate",
+    "ceil",
+    "weight",
+    "burst",
+    "fairness",
+    "dscp",
+    "pfc_priority",
+    "ecn",
+    "aqm",
+    "policer",
+];
 const POLICER_KEYS: &[&str] = &["cir", "cbs", "pir", "pbs", "aware", "yellow", "red"];
 const RULE_KEYS: &[&str] = &[
     "class",
@@ -205,6 +219,7 @@ impl Reader<'_> {
             burst: self.text(&place, "burst", table, "burst = \"15kb\""),
             fairness: self.text(&place, "fairness", table, "fairness = \"flow\""),
             dscp: self.items(&place, "dscp", table, (CODE_POINT, "dscp = \"keep\"")),
+            pfc_priority: self.integer(&place, "pfc_priority", table, "pfc_priority = 3"),
             ecn: self.boolean(&place, "ecn", table, "ecn = true"),
             aqm,
             policer,

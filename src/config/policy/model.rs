@@ -35,9 +35,17 @@ pub struct Class {
     pub ecn: Option<bool>,
     /// The policer.
     pub policer: Option<Policer>,
+    /// The priority whose pause stops the class (IEEE 802.1Q clause 36), 0 to 7. Absent: 7 less the class's own priority,
+    /// since 7 comes first there (IEEE 802.1Q annex I).
+    pub pfc_priority: Option<u8>,
 }
 
 impl Class {
+    /// The priority whose pause stops the class.
+    pub fn pfc_priority(&self) -> u8 {
+        self.pfc_priority.unwrap_or_else(|| 7_u32.saturating_sub(self.priority) as u8)
+    }
+
     /// The class of a port that lists none and has subscribers all the same.
     pub fn implicit() -> Self {
         Self {
@@ -52,6 +60,7 @@ impl Class {
             aqm: None,
             ecn: None,
             policer: None,
+            pfc_priority: None,
         }
     }
 }

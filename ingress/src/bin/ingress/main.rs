@@ -23,6 +23,7 @@ use weir_shared_maps::{
 use weir_wire::{Hop, L3, Link, RawPacket, ethernet, set_macs};
 
 mod maps;
+mod pause;
 mod policy;
 
 use maps::{
@@ -43,7 +44,7 @@ pub fn weir_ingress(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let mut place = Place::NOWHERE;
-    finish(counters, forward(&ctx, &mut place))
+    finish(&ctx, counters, forward(&ctx, &mut place))
 }
 
 /// Forwards, and leaves class, subscriber and hashes in the metadata.
@@ -63,7 +64,7 @@ pub fn weir_ingress_pol(ctx: XdpContext) -> u32 {
     {
         describe(&ctx, policy::of(&ctx, route, place.ip_version as u8, place.vlan as u16));
     }
-    finish(counters, outcome)
+    finish(&ctx, counters, outcome)
 }
 
 #[inline(never)]
@@ -73,10 +74,10 @@ fn forward_apart(ctx: &XdpContext, place: &mut Place) -> Result<(), IngressCount
 
 /// Counts what became of the packet, and says how it leaves.
 #[inline(always)]
-fn finish(counters: *mut IngressCounters, outcome: Result<(), IngressCounter>) -> u32 {
+fn finish(ctx: &XdpContext, counters: *mut IngressCounters, outcome: Result<(), IngressCounter>) -> u32 {
     let outcome = match outcome {
         Ok(()) => IngressCounter::Redirected,
-        Err(reason) => reason,
+        Err(reason) => pause::receive(ctx, reason),
     };
     // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
     let slots = unsafe { &mut (*counters).slots };

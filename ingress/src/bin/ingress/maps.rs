@@ -3,11 +3,11 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use weir_shared_maps::{
-    BackOff, IngressConfig, IngressCounters, MAX_CLASSES, MAX_PORTS, PortCounters, PortRoute, PrefixMasks,
-    RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    BackOff, EVENTS_BYTES, IngressConfig, IngressCounters, MAX_CLASSES, MAX_PORTS, PauseState, PortCounters,
+    PortRoute, PrefixMasks, RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -36,6 +36,8 @@ pub static PLAN_CLASSES: Global<u32> = Global::new(0);
 pub static HASHES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PAUSE_QUANTUM_PS: Global<u32> = Global::new(0);
 
 #[map]
 pub static WEIR_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
@@ -51,6 +53,10 @@ pub static WEIR_INGRESS: Array<IngressConfig> = Array::with_max_entries(64, 0);
 pub static WEIR_IN_COUNT: PerCpuArray<IngressCounters> = PerCpuArray::with_max_entries(64, 0);
 #[map]
 pub static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+#[map]
+pub static WEIR_PAUSE: Array<PauseState> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 #[map]
 pub static WEIR_R_DSCP: Array<u64> = Array::with_max_entries(1, 0);
