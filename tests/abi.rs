@@ -11,16 +11,17 @@ use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
         self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
     },
     programs::XdpAttachType,
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
-    FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PlanConfig,
-    PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe,
-    RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    EVENTS_BYTES, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS,
+    PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks,
+    RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -78,6 +79,8 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
         (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
+        (names::MAP_PAUSE, array(size_of::<PauseState>(), Some(MAX_PORTS))),
+        (names::MAP_EVENTS, (BPF_MAP_TYPE_RINGBUF, 0, 0, Some(EVENTS_BYTES))),
     ])
 }
 
@@ -208,6 +211,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_HASHES,
                 names::GLOBAL_HASH_SEED,
                 names::GLOBAL_ACTIONS,
+                names::GLOBAL_PAUSE_QUANTUM_PS,
             ],
         ),
         (

@@ -16,6 +16,7 @@ pub mod observe;
 pub mod policer;
 pub mod policy;
 mod queue;
+mod transition;
 
 pub use controller::AqmCell;
 pub use convert::{
@@ -25,3 +26,4 @@ pub use convert::{
 pub use decision::Decision;
 pub use limits::{Limits, framing_of, limits, slots_admitted, stands, wire_bytes};
 pub use queue::Queue;
+pub use transition::{level, transition};

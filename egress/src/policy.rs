@@ -25,6 +25,7 @@ mod ring;
 mod state;
 mod steps;
 mod subscriber;
+mod waiting;
 mod work;
 
 use weir_aqm::{Bytes, Colour, FlowVars, Nanos, borrow};
@@ -37,6 +38,7 @@ pub use ring::Full;
 pub use state::{Class, ClassVars, Policy};
 pub use steps::{Direct, Steps};
 pub use subscriber::weight as subscriber_weight;
+pub use waiting::waiting;
 pub use work::Work;
 
 /// Why a packet of a class is dropped.

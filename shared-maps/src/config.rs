@@ -51,6 +51,13 @@ pub const STACK_DECIDE: u32 = 1;
 /// [`PortConfig::stack`]: none is dropped; what leaves the device's qdisc is charged to the port's rate.
 pub const STACK_CHARGE: u32 = 2;
 
+/// [`PortConfig::pause`]: nobody is asked to stop.
+pub const PAUSE_OFF: u32 = 0;
+/// [`PortConfig::pause`]: a raised signal is answered with PAUSE (IEEE 802.3 annex 31B).
+pub const PAUSE_LINK: u32 = 1;
+/// [`PortConfig::pause`]: it is answered with priority-based flow control (IEEE 802.1Q clause 36), by class.
+pub const PAUSE_PRIORITY: u32 = 2;
+
 /// One port (managed egress device). Written by user space, read by egress and the observer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -111,7 +118,7 @@ pub struct PortConfig {
     pub side: u32,
     /// `STACK_*`.
     pub stack: u32,
-    /// Non-zero: a raised signal is answered with PAUSE frames out of the ingress devices (IEEE 802.3 annex 31B).
+    /// `PAUSE_*`: how whoever feeds the port is asked to stop while its signal stands.
     pub pause: u32,
 }
 

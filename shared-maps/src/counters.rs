@@ -146,6 +146,8 @@ counters!(
     Diverted = "diverted",
     /// Frames that ingress sent out of another port because of this port's signal.
     Spilled = "spilled",
+    /// Events that the daemon was not told of, because the ring buffer was full.
+    EventsLost = "events_lost",
 });
 
 counters!(

@@ -27,8 +27,8 @@ pub use backpressure::{
 pub use config::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
     FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_METER,
-    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, ROUTE_SHARED_RING, RingRecipe,
-    STACK_CHARGE, STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
+    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute,
+    ROUTE_SHARED_RING, RingRecipe, STACK_CHARGE, STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
 };
 pub use counters::{
     ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,
@@ -50,7 +50,7 @@ pub use policy::{
 pub use state::{
     AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
     META_MAGIC, MetaHead, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR,
-    SIGNAL_CONGESTED, SIGNAL_FULL, SignalState,
+    SIGNAL_CONGESTED, SIGNAL_FULL, SignalState, TELL_SHIFT,
 };
 
 /// Version of everything in this crate; the directory of the pins carries it.

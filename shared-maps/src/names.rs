@@ -93,7 +93,7 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 39] = [
+pub const PINNED_MAPS: [&str; 41] = [
     MAP_BACK_OFF,
     MAP_STICKY,
     MAP_DIVERT,
@@ -133,6 +133,8 @@ pub const PINNED_MAPS: [&str; 39] = [
     MAP_SUBSCRIBERS4,
     MAP_SUBSCRIBERS6,
     MAP_SUBSCRIBER_STATE,
+    MAP_EVENTS,
+    MAP_PAUSE,
 ];
 
 /// XDP program of an ingress device (`ingress` object).
@@ -194,6 +196,9 @@ pub const GLOBAL_SUBSCRIBERS: &str = "SUBSCRIBERS";
 pub const GLOBAL_PLAN_CLASSES: &str = "PLAN_CLASSES";
 /// `u32`: `HASH_*` bits of the hashes that a class asks for.
 pub const GLOBAL_HASHES: &str = "HASHES";
+/// `u32`: picoseconds that 512 bits take on the link, where the device is a port as well: the unit of a PAUSE frame's
+/// times (IEEE 802.3 annex 31B). 0 removes the code that heeds them.
+pub const GLOBAL_PAUSE_QUANTUM_PS: &str = "PAUSE_QUANTUM_PS";
 /// `u32`: what the hashes begin with, different in each instance.
 pub const GLOBAL_HASH_SEED: &str = "HASH_SEED";
 /// `u32`: bit `1 << ACTION_*` of each action that a class takes; zero removes the look at the signal.

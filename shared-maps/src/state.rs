@@ -10,6 +10,9 @@ pub const BATCH_MAX: usize = 16;
 /// How long a ring's address is believed: queues can be detached and attached again while a device lives.
 pub const LOCATE_INTERVAL_NS: u64 = 10_000_000;
 
+/// Events that may follow each other quickly are told of at most once in 2^20 ns, about a millisecond.
+pub const TELL_SHIFT: u32 = 20;
+
 /// [`SignalState::level`]: traffic may come.
 pub const SIGNAL_CLEAR: u32 = 0;
 /// [`SignalState::level`]: a queue stands.
@@ -151,8 +154,8 @@ pub struct RingState {
     pub read_errors: u32,
     /// Non-zero while a CPU updates drain rate and signal (compare and swap; never waited for).
     pub busy: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// When refused frames were last told of, in units of 2^[`TELL_SHIFT`] ns; wraps.
+    pub told_tick: u32,
     /// The drain rate.
     pub drain: DrainState,
     /// The AQM in bottleneck mode.

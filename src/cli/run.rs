@@ -4,14 +4,20 @@ use std::io::{IsTerminal as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing_subscriber::EnvFilter;
+use weir_aqm::Nanos;
 
 use super::Error;
 use crate::config::Config;
+use crate::datapath::events::Events;
+use crate::datapath::pause::Pauser;
 use crate::datapath::{Instance, Reader, StartOptions};
+use crate::lab::clock::now_ns;
 use crate::telemetry::{self, EventLog};
 
 /// Time between two looks at the maps.
@@ -29,8 +35,11 @@ pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> 
         runtime.block_on(async { telemetry::serve(metrics.listen) })?;
     }
     let instance = Instance::start(&config, options)?;
-    let watched = announce(&config, &instance, out).and_then(|()| {
-        let stopped_by = watch(&runtime, instance.reader(), &mut signals);
+    let events = Events::open(config.instance.as_str())?;
+    let mut actions = instance.actions().to_vec();
+    let pauser = Pauser::open(&config, &mut actions)?;
+    let watched = announce(&config, &actions, out).and_then(|()| {
+        let stopped_by = watch(&runtime, instance.reader(), events, pauser, &mut signals)?;
         writeln!(out, "{stopped_by}: detaching")
     });
     // Detach even if nobody reads the output any more.
@@ -39,8 +48,8 @@ pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> 
     Ok(())
 }
 
-fn announce(config: &Config, instance: &Instance, out: &mut impl Write) -> std::io::Result<()> {
-    for action in instance.actions() {
+fn announce(config: &Config, actions: &[String], out: &mut impl Write) -> std::io::Result<()> {
+    for action in actions {
         writeln!(out, "prepared: {action}")?;
     }
     let ingress: Vec<&str> = config.ingress.iter().map(|ingress| ingress.device.as_str()).collect();
@@ -54,15 +63,33 @@ fn announce(config: &Config, instance: &Instance, out: &mut impl Write) -> std::
 }
 
 /// Publishes and logs until a signal comes; returns its name.
-fn watch(runtime: &Runtime, reader: &Reader, signals: &mut Signals) -> &'static str {
+fn watch(
+    runtime: &Runtime,
+    reader: &Reader,
+    events: Events,
+    mut pauser: Option<Pauser>,
+    signals: &mut Signals,
+) -> std::io::Result<&'static str> {
+    let ports = reader.port_names();
     runtime.block_on(async {
+        // SAFETY: the descriptor is the map's, which `events` keeps open and never exchanges.
+        let mut events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?;
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut log = EventLog::new();
         let mut before = None;
         loop {
+            if let Some(pauser) = &mut pauser {
+                match pauser.act(now()) {
+                    Ok(sent) => log.record(&sent.iter().map(telemetry::asked).collect::<Vec<_>>()),
+                    Err(error) => log.record(&[telemetry::Event::unreadable(&error)]),
+                }
+            }
+            let due = pauser.as_ref().and_then(|pauser| pauser.due(now()));
             tokio::select! {
-                name = signals.next() => return name,
+                name = signals.next() => return Ok(name),
+                told = take(&mut events, &ports) => log.record(&told?),
+                () = until(due), if due.is_some() => {}
                 _ = ticks.tick() => match reader.snapshot() {
                     Ok(now) => {
                         telemetry::publish(&now);
@@ -77,6 +104,35 @@ fn watch(runtime: &Runtime, reader: &Reader, signals: &mut Signals) -> &'static 
             }
         }
     })
+}
+
+fn now() -> Nanos {
+    Nanos::from_nanos(now_ns())
+}
+
+/// Sleeps until `due`, within tokio's millisecond.
+async fn until(due: Option<Nanos>) {
+    let left = due.map_or(Nanos::ZERO, |due| due.saturating_sub(now()));
+    sleep(Duration::from_nanos(left.as_nanos())).await;
+}
+
+/// Events that are taken at once, so that a flood of them leaves room for the rest.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// Waits for events; those of them that may be logged.
+async fn take(events: &mut AsyncFd<Events>, ports: &[String]) -> std::io::Result<Vec<telemetry::Event>> {
+    let mut ready = events.readable_mut().await?;
+    let mut told = Vec::new();
+    for _ in 0..EVENTS_AT_ONCE {
+        match ready.get_inner_mut().next() {
+            Some(event) => told.extend(telemetry::told(&event, ports)),
+            None => {
+                ready.clear_ready();
+                break;
+            }
+        }
+    }
+    Ok(told)
 }
 
 struct Signals {

@@ -11,7 +11,9 @@ use super::{Error, table::table};
 use crate::config::back_off::RunningBackOff;
 use crate::config::decode::RunningPlan;
 use crate::config::units::{show_rate, show_time};
-use crate::datapath::{ClassSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+use crate::datapath::{
+    ClassSnapshot, HeldSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot,
+};
 
 /// Shows the instance, as tables or as JSON.
 pub(super) fn run(instance: &str, json: bool, out: &mut impl Write) -> Result<(), Error> {
@@ -98,6 +100,9 @@ fn render(snapshot: &Snapshot) -> String {
     ));
     for ingress in &snapshot.ingress {
         text.push_str(&nonzero(&ingress.device, "to the stack", to_stack(&ingress.counters)));
+        let pause = IngressCounter::PauseReceived.name();
+        let paused = std::iter::once((pause, value(&ingress.counters, pause)));
+        text.push_str(&nonzero(&ingress.device, "heeded", paused));
     }
     text.push('\n');
     text.push_str(&table(
@@ -134,25 +139,16 @@ fn render(snapshot: &Snapshot) -> String {
                 .flat_map(|port| port.classes.iter().map(move |class| class_row(&port.device, class))),
         ));
     }
+    let rings = || snapshot.ports.iter().flat_map(|port| port.rings.iter().map(move |ring| (port, ring)));
     text.push('\n');
     text.push_str(&table(
-        &[
-            "ring",
-            "frames",
-            "most",
-            "backlog",
-            "oldest",
-            "predicted",
-            "drain",
-            "signal",
-            "raised",
-            "last seen",
-        ],
-        snapshot
-            .ports
-            .iter()
-            .flat_map(|port| port.rings.iter().map(move |ring| (port, ring)))
-            .map(|(port, ring)| ring_row(snapshot.taken_ns, port, ring)),
+        &["ring", "frames", "most", "backlog", "oldest", "predicted", "drain", "last seen"],
+        rings().map(|(port, ring)| ring_row(snapshot.taken_ns, port, ring)),
+    ));
+    text.push('\n');
+    text.push_str(&table(
+        &["signal", "level", "pressure", "raised", "clear for", "congested for", "full for", "paused for"],
+        rings().map(|(port, ring)| signal_row(port, ring)),
     ));
     text
 }
@@ -225,7 +221,7 @@ fn ring_row(now_ns: u64, port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String
     // A ring that no frame has reached yet has nothing to show.
     if ring.observed_ns == 0 {
         let mut row = vec![format!("{}/{}", port.device, ring.index)];
-        row.resize_with(9, || "-".to_owned());
+        row.resize_with(7, || "-".to_owned());
         row.push("never".to_owned());
         return row;
     }
@@ -237,9 +233,22 @@ fn ring_row(now_ns: u64, port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String
         time(ring.head_sojourn_ns),
         time(ring.predicted_ns),
         ring.drain_bps.map_or_else(|| "-".to_owned(), bits),
-        ring.signal.to_owned(),
-        ring.signal_raised.to_string(),
         format!("{} ago", time(now_ns.saturating_sub(ring.observed_ns))),
+    ]
+}
+
+fn signal_row(port: &PortSnapshot, ring: &RingSnapshot) -> Vec<String> {
+    let HeldSnapshot { clear, congested, full } = ring.held_ns;
+    let some = |ns: u64| if ns == 0 { "-".to_owned() } else { time(ns) };
+    vec![
+        format!("{}/{}", port.device, ring.index),
+        ring.signal.to_owned(),
+        format!("{:.0} %", ring.pressure * 100.0),
+        ring.signal_raised.to_string(),
+        some(clear),
+        some(congested),
+        some(full),
+        some(ring.paused_ns),
     ]
 }
 
@@ -318,9 +327,18 @@ mod tests {
     fn the_status_names_every_device_and_every_cause_that_is_not_zero() {
         let mut snapshot = snapshot();
         snapshot.ports[0].drops.insert("aqm", 3);
+        snapshot.ports[0].rings[0].pressure = 0.25;
         snapshot.ingress[0].counters.insert("pass_ttl", 4);
         let text = render(&snapshot);
-        for part in ["lan0", "wan0", "wan0 drops: aqm 3\n", "lan0 to the stack: pass_ttl 4\n", "0 of 1000"] {
+        for part in [
+            "lan0",
+            "wan0",
+            "wan0 drops: aqm 3\n",
+            "lan0 to the stack: pass_ttl 4\n",
+            "0 of 1000",
+            "25 %",
+            "250ms",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("limit 0"), "{text}");

@@ -13,7 +13,7 @@ use weir_shared_maps::{ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACT
 
 use super::error::Rule;
 use super::file::{Field, PortTable, Reader};
-use super::model::{Config, DeviceName, Port};
+use super::model::{Config, DeviceName, PauseKind, Port};
 use super::validate::{At, Check, choice};
 
 /// One of the things ingress can do with a packet for a ring that has enough.
@@ -142,9 +142,10 @@ impl BackOffKeys {
         self.with(Action::None)
     }
 
-    /// What egress would drop anyway is dropped early.
-    pub fn of_port(&self) -> BackOff {
-        self.with(Action::Drop)
+    /// What egress would drop anyway is dropped early, but where senders are asked to wait: what they had on the way is not
+    /// to be lost for it.
+    pub fn of_port(&self, pause: PauseKind) -> BackOff {
+        self.with(if pause == PauseKind::Off { Action::Drop } else { Action::None })
     }
 
     fn with(&self, on_full: Action) -> BackOff {
@@ -365,16 +366,19 @@ pub fn entries(
     let pace = port.divert_rate.or(port.rate).and_then(Rate::pace);
     let frames = Bytes::new(u64::from(encoded.max_packet_bytes)).saturating_mul(BURST_FRAMES);
     let burst = pace.map_or(BURST_TIME, |pace| pace.time_for_rounded_up(frames).max(BURST_TIME));
-    let entry = |back_off: &BackOff| weir_shared_maps::BackOff {
+    let entry = |(back_off, pfc_priority): (&BackOff, u8)| weir_shared_maps::BackOff {
         on_congested: back_off.on_congested.code(),
         on_full: back_off.on_full.code(),
         spill_ifindex: back_off.spill_to.as_ref().and_then(&ifindex).unwrap_or(0),
         divert_pace_mult: pace.map_or(0, Pace::mult),
         divert_pace_shift: pace.map_or(0, Pace::shift),
-        pfc_priority: 0,
+        pfc_priority: u32::from(pfc_priority),
         divert_burst_ns: burst.as_nanos(),
     };
-    effective(port).into_iter().map(entry).collect()
+    if port.classes.is_empty() {
+        return vec![entry((&port.back_off, 0))];
+    }
+    port.classes.iter().map(|class| entry((&class.back_off, class.pfc_priority()))).collect()
 }
 
 /// Bit `1 << ACTION_*` of each action that a class or port takes, but for none.
@@ -448,6 +452,18 @@ mod tests {
         assert_eq!(actions(classes), [(ACTION_NONE, ACTION_NONE), (ACTION_MARK, ACTION_NONE)]);
         let inherited = format!("on_full = \"drop\"\non_congested = \"drop\"\n{classes}");
         assert_eq!(actions(&inherited), [(ACTION_DROP, ACTION_DROP), (ACTION_MARK, ACTION_DROP)]);
+    }
+
+    #[test]
+    fn a_port_whose_senders_are_asked_to_wait_drops_nothing_at_ingress() {
+        assert_eq!(encode("pause = \"802.3x\"")[0].on_full, ACTION_NONE);
+        assert_eq!(encode("pause = \"off\"")[0].on_full, ACTION_DROP);
+    }
+
+    #[test]
+    fn a_class_is_stopped_by_the_pause_of_its_priority() {
+        // 4 in weir, where 0 comes first, is 802.1Q's 3.
+        assert_eq!(encode("[[port.class]]\nname = \"a\"")[0].pfc_priority, 3);
     }
 
     #[test]

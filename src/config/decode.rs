@@ -5,9 +5,10 @@ use weir_aqm::Pace;
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
     FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
-    PlanConfig, PlanRates, PortConfig,
+    PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PlanConfig, PlanRates, PortConfig,
 };
 
+use super::model::PauseKind;
 use super::validate::MAX_LIMIT;
 
 /// A port's parameters as they stand in the map.
@@ -43,6 +44,8 @@ pub struct RunningPort {
     pub framing: &'static str,
     /// Largest frame, MTU and Ethernet header.
     pub max_packet_bytes: u32,
+    /// How whoever feeds the port is asked to stop: `off`, `802.3x`, `pfc`, or `unknown`.
+    pub pause: &'static str,
 }
 
 /// A class's parameters as they stand in the map.
@@ -126,6 +129,12 @@ pub fn running_port(config: &PortConfig) -> RunningPort {
             _ => "unknown",
         },
         max_packet_bytes: config.max_packet_bytes,
+        pause: match config.pause {
+            PAUSE_OFF => PauseKind::Off.name(),
+            PAUSE_LINK => PauseKind::Link.name(),
+            PAUSE_PRIORITY => PauseKind::Priority.name(),
+            _ => "unknown",
+        },
     }
 }
 

@@ -52,6 +52,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         subscribers,
         back_off,
         divert_rate,
+        pause,
     } = running;
     let keys: Vec<&str> = [
         ("mode", *mode != new.mode),
@@ -66,6 +67,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("subscribers", *subscribers != new.subscribers),
         ("on_congested, on_full, spill_to", *back_off != new.back_off),
         ("divert_rate", *divert_rate != new.divert_rate),
+        ("pause", *pause != new.pause),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

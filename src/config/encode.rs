@@ -7,11 +7,11 @@ use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params};
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
-    FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute,
-    STACK_IGNORE, VLAN_WORDS,
+    FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF,
+    PAUSE_PRIORITY, PortConfig, PortRoute, STACK_IGNORE, VLAN_WORDS,
 };
 
-use super::model::{Algorithm, Aqm, Ingress, Mode, Port, Sojourn};
+use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn};
 use super::policy::encode as policy;
 use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT};
 
@@ -114,7 +114,8 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     let frame = wire_bytes(port, max_packet_bytes);
     let frame_time = pace.map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let burst_time = burst_time(port, facts, pace, frame)?;
-    let times = Times::of(&port.aqm, frame_time, burst_time, ring_time(port, facts, frame_time));
+    let times =
+        Times::of(&patient(port, port.aqm), frame_time, burst_time, ring_time(port, facts, frame_time));
     let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, Bytes::new(u64::from(max_packet_bytes)));
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
@@ -146,7 +147,11 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         default_class: port.default_class as u32,
         side: u32::from(policy::side(port.subscribers)),
         stack: STACK_IGNORE,
-        pause: 0,
+        pause: match port.pause {
+            PauseKind::Off => PAUSE_OFF,
+            PauseKind::Link => PAUSE_LINK,
+            PauseKind::Priority => PAUSE_PRIORITY,
+        },
     })
 }
 
@@ -160,6 +165,15 @@ pub fn port_route(index: u32, port: &Port, facts: &PortFacts) -> PortRoute {
         default_class: port.default_class as u16,
         side: policy::side(port.subscribers),
         flags: 0,
+    }
+}
+
+/// An AQM of the port, without a limit where none is given and senders are asked to wait: what they had on the way is to
+/// be lost for no age.
+pub(super) fn patient(port: &Port, aqm: Aqm) -> Aqm {
+    match port.pause {
+        PauseKind::Off => aqm,
+        PauseKind::Link | PauseKind::Priority => Aqm { limit: aqm.limit.or(Some(MAX_LIMIT)), ..aqm },
     }
 }
 

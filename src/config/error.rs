@@ -298,6 +298,20 @@ pub enum Rule {
         help("remove the key, or set mode = \"policer\"; the queue of a bottleneck is bounded by aqm.limit")
     )]
     BurstOnBottleneck,
+    /// Frames that ask a sender to stop, where no queue builds up that it could wait for.
+    #[error("a policer drops what exceeds its rate; it has no queue to ask senders to wait for")]
+    #[diagnostic(
+        code(weir::config::pause_on_policer),
+        help("remove the key, or set mode = \"bottleneck\" where the port's own ring is the queue")
+    )]
+    PauseOnPolicer,
+    /// Flow control by class without classes.
+    #[error("\"pfc\" pauses the priorities of classes, and this port has no [[port.class]]")]
+    #[diagnostic(
+        code(weir::config::pfc_without_classes),
+        help("add classes, or set pause = \"802.3x\", which stops all of a link")
+    )]
+    PfcWithoutClasses,
     /// A burst that no full frame passes.
     #[error("must hold at least one full frame, {least} bytes")]
     #[diagnostic(

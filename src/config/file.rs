@@ -137,6 +137,8 @@ pub struct PortTable {
     pub back_off: BackOffTable,
     /// `divert_rate`
     pub divert_rate: Field<String>,
+    /// `pause`
+    pub pause: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -210,6 +212,7 @@ const PORT_KEYS: &[&str] = &[
     "on_full",
     "spill_to",
     "divert_rate",
+    "pause",
 ];
 const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
 
@@ -278,6 +281,7 @@ impl Reader<'_> {
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
             back_off: self.back_off(&place, table),
             divert_rate: self.text(&place, "divert_rate", table, "divert_rate = \"50mbit\""),
+            pause: self.text(&place, "pause", table, "pause = \"802.3x\""),
             place,
             span,
         }

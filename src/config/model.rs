@@ -158,6 +158,20 @@ pub struct Port {
     pub back_off: BackOff,
     /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
     pub divert_rate: Option<Rate>,
+    /// How whoever feeds the port is asked to stop while its signal stands; off for a policer.
+    pub pause: PauseKind,
+}
+
+/// How whoever feeds a port is asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PauseKind {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By PAUSE frames, which stop all of a link (IEEE 802.3 annex 31B).
+    Link,
+    /// By priority-based flow control, which stops the priorities of the classes that are congested (IEEE 802.1Q clause 36).
+    Priority,
 }
 
 /// What a port's queue is.
@@ -333,6 +347,17 @@ impl Mode {
         match self {
             Self::Bottleneck => "bottleneck",
             Self::Policer => "policer",
+        }
+    }
+}
+
+impl PauseKind {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Link => "802.3x",
+            Self::Priority => "pfc",
         }
     }
 }

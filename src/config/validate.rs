@@ -11,8 +11,8 @@ use weir_shared_maps::{MAX_INGRESS, MAX_PORTS};
 use super::error::{ConfigError, Problem, Rule, Source};
 use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
 use super::model::{
-    Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, ReadList,
-    Sojourn, VlanId,
+    Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, PauseKind, Port,
+    ReadList, Sojourn, VlanId,
 };
 use super::policy::{Class, PolicyRule, Side};
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
@@ -230,7 +230,8 @@ impl Check<'_> {
         if subscribers.is_some() && classes.classes.is_empty() {
             classes.classes.push(Class::implicit(back_off.of_class()));
         }
-        let back_off = if classes.classes.is_empty() { back_off.of_port() } else { back_off.of_class() };
+        let pause = self.pause(table, mode, !classes.classes.is_empty());
+        let back_off = if classes.classes.is_empty() { back_off.of_port(pause) } else { back_off.of_class() };
         Some(Port {
             device: device?,
             mode,
@@ -246,7 +247,21 @@ impl Check<'_> {
             subscribers,
             back_off,
             divert_rate,
+            pause,
         })
+    }
+
+    fn pause(&mut self, table: &PortTable, mode: Mode, classes: bool) -> PauseKind {
+        let at = At { place: &table.place, key: "pause" };
+        let kind = self.parsed(at, &table.pause, |word| match word {
+            "off" => Ok(PauseKind::Off),
+            _ if matches!(word, "802.3x" | "pfc") && mode == Mode::Policer => Err(Rule::PauseOnPolicer),
+            "802.3x" => Ok(PauseKind::Link),
+            "pfc" if !classes => Err(Rule::PfcWithoutClasses),
+            "pfc" => Ok(PauseKind::Priority),
+            _ => Err(choice(word, "\"off\", \"802.3x\", \"pfc\"", &["off", "802.3x", "pfc"])),
+        });
+        kind.unwrap_or_default()
     }
 
     fn burst(&mut self, table: &PortTable, mode: Mode, overhead: i64) -> Option<Bytes> {

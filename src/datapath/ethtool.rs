@@ -1,4 +1,4 @@
-//! `SIOCETHTOOL`: driver name, ring size, queue counts, offload switches. Acts on the calling thread's namespace.
+//! `SIOCETHTOOL`: driver name, ring size, queue counts, link speed, offload switches. Acts on the calling thread's namespace.
 
 use std::{
     io,
@@ -8,6 +8,7 @@ use std::{
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// `ETHTOOL_GDRVINFO` and so on, `include/uapi/linux/ethtool.h` at v6.18.
+const GSET: u32 = 0x01;
 const GDRVINFO: u32 = 0x03;
 const GRINGPARAM: u32 = 0x10;
 const GGRO: u32 = 0x2b;
@@ -19,6 +20,27 @@ struct Value {
     cmd: u32,
     data: u32,
 }
+
+/// `struct ethtool_cmd`. The command is superseded, but the kernel answers it from what took its place, and a speed fits.
+#[repr(C)]
+#[derive(Default)]
+struct Settings {
+    cmd: u32,
+    supported: u32,
+    advertising: u32,
+    speed_low: u16,
+    /// duplex, port, phy_address, transceiver, autoneg, mdio_support.
+    bytes: [u8; 6],
+    maxtxpkt: u32,
+    maxrxpkt: u32,
+    speed_high: u16,
+    /// eth_tp_mdix, eth_tp_mdix_ctrl.
+    mdix: [u8; 2],
+    lp_advertising: u32,
+    reserved: [u32; 2],
+}
+
+const _: () = assert!(size_of::<Settings>() == 44);
 
 #[repr(C)]
 struct DriverInfo {
@@ -67,6 +89,20 @@ impl Ethtool {
         unsafe { self.request(device, &raw mut info)? };
         let name: Vec<u8> = info.driver.iter().copied().take_while(|b| *b != 0).collect();
         Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// Speed of the link in Mbit/s, as `ethtool` shows it; `None` while the driver does not know (no link).
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` where the driver does not say.
+    pub fn speed(&self, device: &str) -> io::Result<Option<u32>> {
+        let mut settings = Settings { cmd: GSET, ..Default::default() };
+        // SAFETY: `Settings` is `struct ethtool_cmd`.
+        unsafe { self.request(device, &raw mut settings)? };
+        let speed = u32::from(settings.speed_high) << 16 | u32::from(settings.speed_low);
+        // SPEED_UNKNOWN is -1; without a carrier some drivers say 0, some 0xffff.
+        Ok(Some(speed).filter(|speed| !matches!(*speed, 0 | 0xffff | u32::MAX)))
     }
 
     /// Slots of the TX ring, as `ethtool -g` shows it.

@@ -17,6 +17,7 @@ use super::{
     features::queues,
     netdev::{self, Netdev},
     objects::{EGRESS, INGRESS, Sizes, attach_observers},
+    pause::quantum_ps,
     pins::{Claim, Pins},
     policy::{self, IngressConstants, PolicySizes},
     prepare::{Preparation, attach_xdp, check_free, check_target},
@@ -138,7 +139,16 @@ impl Instance {
             for (index, (ingress, device)) in ingress.iter().enumerate() {
                 let entry = ingress_config(ingress, device.ifindex, device.mac);
                 configs.set(index as u32, entry, 0).map_err(Error::map(names::MAP_INGRESS))?;
-                attach_ingress(shared, index as u32, device, !ingress.vlans.is_empty(), &constants, &pins)?;
+                let device_constants = DeviceConstants {
+                    index: index as u32,
+                    vlans: !ingress.vlans.is_empty(),
+                    quantum_ps: if planned.iter().any(|p| p.device.ifindex == device.ifindex) {
+                        quantum_ps(&device.name, &mut actions)?
+                    } else {
+                        0
+                    },
+                };
+                attach_ingress(shared, device, &device_constants, &constants, &pins)?;
             }
             for planned in &planned {
                 check_target(&planned.device)?;
@@ -378,24 +388,32 @@ fn load_egress(shared: Shared<'_>, index: u32, config: &PortConfig, driver: u32)
     fd.try_clone().map_err(Error::os("duplicate a program's descriptor"))
 }
 
+/// What only one ingress device's copy of the program knows.
+struct DeviceConstants {
+    index: u32,
+    vlans: bool,
+    /// 0 where the device is no port: nobody can pause it.
+    quantum_ps: u32,
+}
+
 /// Loads and attaches the device's own copy of the ingress program.
 fn attach_ingress(
     shared: Shared<'_>,
-    index: u32,
     device: &Netdev,
-    vlans: bool,
+    own: &DeviceConstants,
     constants: &IngressConstants,
     pins: &Pins,
 ) -> Result<()> {
     let [a, b, c, d, e, f] = device.mac;
     let mut globals = vec![
-        (names::GLOBAL_INGRESS_INDEX, index),
+        (names::GLOBAL_INGRESS_INDEX, own.index),
         (names::GLOBAL_IFINDEX, device.ifindex),
         (names::GLOBAL_MAC_LOW, u32::from_le_bytes([a, b, c, d])),
         (names::GLOBAL_MAC_HIGH, u32::from_le_bytes([e, f, 0, 0])),
-        (names::GLOBAL_VLANS, u32::from(vlans)),
+        (names::GLOBAL_VLANS, u32::from(own.vlans)),
+        (names::GLOBAL_PAUSE_QUANTUM_PS, own.quantum_ps),
     ];
-    globals.extend(constants.globals(index as usize));
+    globals.extend(constants.globals(own.index as usize));
     let mut ebpf = INGRESS.open(shared, &globals)?;
     let name = constants.program();
     let program = INGRESS.xdp(&mut ebpf, name)?;

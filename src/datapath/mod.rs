@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`instance`] | one running configuration: everything is attached, or nothing is |
 //! | [`reader`] | what runs, read from the pinned maps by any process |
+//! | [`events`] | what the programs tell, read from their ring buffer by the daemon |
 //! | [`netdev`], [`ethtool`], [`features`] | what is known of a device: rtnetlink, ioctl, netdev generic netlink |
 //! | [`policy`], [`roster`], [`reload`] | classes, rules and subscribers in the maps; who has which index; a changed list |
 //! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
+//! | [`pause`] | stops whoever feeds a congested port, by PAUSE and PFC frames |
 //! | [`prepare`] | makes a device a redirect target, and undoes it |
 //! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
 //! | [`objects`] | the committed eBPF objects and how they are loaded |
@@ -17,11 +19,13 @@ pub mod baseline;
 mod batch;
 mod error;
 pub mod ethtool;
+pub mod events;
 pub mod features;
 pub mod instance;
 pub mod meter;
 pub mod netdev;
 pub mod objects;
+pub mod pause;
 mod pins;
 pub mod policy;
 mod prepare;
@@ -33,7 +37,9 @@ pub mod roster;
 
 pub use error::Error;
 pub use instance::{Instance, StartOptions};
-pub use reader::{ClassSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
+pub use reader::{
+    ClassSnapshot, HeldSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot,
+};
 
 /// Result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -126,8 +126,25 @@ pub struct RingSnapshot {
     pub signal: &'static str,
     /// How often `full` was entered.
     pub signal_raised: u32,
+    /// How far the ring is on its way to full, from 0 to 1.
+    pub pressure: f64,
+    /// Time spent in each level since the first observation, the running one included.
+    pub held_ns: HeldSnapshot,
+    /// For how long the link partner still pauses the port; 0 where it does not.
+    pub paused_ns: u64,
     /// When the ring was last looked at.
     pub observed_ns: u64,
+}
+
+/// Time spent in each level of a ring's signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeldSnapshot {
+    /// Nothing stood.
+    pub clear: u64,
+    /// A queue stood.
+    pub congested: u64,
+    /// The ring took no more.
+    pub full: u64,
 }
 
 /// Names that maps do not hold.
@@ -192,6 +209,11 @@ impl Reader {
     /// Process id of the daemon that started the instance.
     pub fn pid(&self) -> u32 {
         self.manifest.pid
+    }
+
+    /// Devices of the ports, by index.
+    pub fn port_names(&self) -> Vec<String> {
+        self.manifest.ports.iter().map(|port| port.device.clone()).collect()
     }
 
     /// Reads everything.
@@ -393,7 +415,8 @@ fn sum<'a, C: CounterId>(cpus: impl Iterator<Item = &'a [u64; 32]>) -> BTreeMap<
 }
 
 fn ring_snapshot(index: u32, state: &RingState, now_ns: u64) -> RingSnapshot {
-    let signal = weir_egress::signal_from_map(&state.signal);
+    let (signal, now) = (weir_egress::signal_from_map(&state.signal), Nanos::from_nanos(now_ns));
+    let held = signal.held_at(now);
     RingSnapshot {
         index,
         slots: state.slots,
@@ -403,12 +426,19 @@ fn ring_snapshot(index: u32, state: &RingState, now_ns: u64) -> RingSnapshot {
         head_sojourn_ns: state.head_sojourn_ns,
         predicted_ns: state.predicted_ns,
         drain_bps: weir_egress::pace_of_word(state.drain.pace).map(|p| p.bits_per_second()),
-        signal: match signal.level_at(Nanos::from_nanos(now_ns)) {
+        signal: match signal.level_at(now) {
             Level::Clear => "clear",
             Level::Congested => "congested",
             Level::Full => "full",
         },
         signal_raised: state.signal.raised,
+        pressure: f64::from(signal.pressure_at(now)) / f64::from(u32::MAX),
+        held_ns: HeldSnapshot {
+            clear: held.clear.as_nanos(),
+            congested: held.congested.as_nanos(),
+            full: held.full.as_nanos(),
+        },
+        paused_ns: state.signal.paused_until_ns.saturating_sub(now_ns),
         observed_ns: state.observed_ns,
     }
 }
@@ -426,7 +456,7 @@ fn open<V: Pod>(directory: &Path, name: &'static str) -> Result<MapData> {
     MapData::from_pin(&path).map_err(pin)
 }
 
-fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
+pub(super) fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
     Array::try_from(Map::Array(open::<V>(directory, name)?)).map_err(Error::map(name))
 }
 

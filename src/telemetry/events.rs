@@ -1,4 +1,4 @@
-//! What changed between two snapshots, logged at most once a second for each device and kind of event.
+//! The log: what the programs told and what changed between two snapshots, at most once a second for each device and kind.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -9,13 +9,19 @@ use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use weir_shared_maps::{CounterId as _, PortCounter};
 
-use crate::datapath::{PortSnapshot, RingSnapshot, Snapshot};
+use crate::datapath::{PortSnapshot, Snapshot};
 
 /// What kind of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// A ring's signal changed, or was raised in between.
+    /// A ring's signal changed.
     Signal,
+    /// A flow's way changed.
+    Flow,
+    /// The link partner paused a port, or let it go on.
+    Paused,
+    /// Whoever feeds a port was asked to stop, or to go on.
+    Pausing,
     /// The driver refused frames: the ring was full in spite of the signal.
     RingDrops,
     /// Frames were lost in the redirect itself.
@@ -24,6 +30,8 @@ pub enum EventKind {
     FailOpen,
     /// Frames are missing from the sums.
     Unaccounted,
+    /// The daemon did not keep up with the events.
+    EventsLost,
     /// The maps could not be read.
     Unreadable,
 }
@@ -61,37 +69,22 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Event> {
 
 fn port_changes(before: &PortSnapshot, after: &PortSnapshot, events: &mut Vec<Event>) {
     let mut event = |kind, text| events.push(Event { device: after.device.clone(), kind, text });
-    let earlier: HashMap<u32, &RingSnapshot> = before.rings.iter().map(|ring| (ring.index, ring)).collect();
-    for ring in &after.rings {
-        if let Some(text) = earlier.get(&ring.index).and_then(|earlier| signal_change(earlier, ring)) {
-            event(EventKind::Signal, text);
-        }
-    }
     let watched = [
         (EventKind::RingDrops, PortCounter::RingDrops, "frames met a full ring"),
         (EventKind::RedirectErrors, PortCounter::RedirectErrors, "frames were lost in the redirect"),
         (EventKind::FailOpen, PortCounter::FailOpen, "frames passed without a decision"),
+        (EventKind::EventsLost, PortCounter::EventsLost, "events were lost: the daemon did not keep up"),
     ];
     for (kind, counter, what) in watched {
         match grown(&before.counters, &after.counters, counter.name()) {
             0 => {}
-            frames => event(kind, format!("{frames} {what}")),
+            count => event(kind, format!("{count} {what}")),
         }
     }
     // Frames in flight between two maps are missing for a moment; what is still missing is told when it changes.
     if after.unaccounted != 0 && after.unaccounted == before.unaccounted {
         event(EventKind::Unaccounted, format!("{} frames are unaccounted for", after.unaccounted));
     }
-}
-
-fn signal_change(before: &RingSnapshot, after: &RingSnapshot) -> Option<String> {
-    let raised = after.signal_raised.wrapping_sub(before.signal_raised);
-    let RingSnapshot { index, occupancy, slots, signal, .. } = after;
-    if before.signal != *signal {
-        let from = before.signal;
-        return Some(format!("ring {index}: signal {from} -> {signal}, {occupancy} of {slots} slots"));
-    }
-    (raised > 0).then(|| format!("ring {index}: signal raised {raised} times, now {signal}"))
 }
 
 fn grown(before: &BTreeMap<&'static str, u64>, after: &BTreeMap<&'static str, u64>, name: &str) -> u64 {
@@ -147,11 +140,14 @@ impl<C: Clock> EventLog<C> {
         for event in events {
             let Some(line) = self.admit(event) else { continue };
             match event.kind {
-                EventKind::Signal => tracing::info!("{line}"),
+                EventKind::Signal | EventKind::Flow | EventKind::Paused | EventKind::Pausing => {
+                    tracing::info!("{line}");
+                }
                 EventKind::RingDrops
                 | EventKind::RedirectErrors
                 | EventKind::FailOpen
                 | EventKind::Unaccounted
+                | EventKind::EventsLost
                 | EventKind::Unreadable => tracing::warn!("{line}"),
             }
         }
@@ -199,22 +195,22 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_rose_and_fell_between_two_snapshots_is_still_told() {
-        let mut after = snapshot();
-        after.ports[0].rings[0].signal_raised += 3;
-        let events = changes(&snapshot(), &after);
-        assert_eq!(events.len(), 1);
-        assert_eq!((events[0].kind, events[0].device.as_str()), (EventKind::Signal, "wan0"));
-        assert!(events[0].text.contains("raised 3 times"), "{}", events[0].text);
-    }
-
-    #[test]
     fn losses_are_told_with_their_number() {
         let mut after = snapshot();
         after.ports[0].counters.insert("ring_drops", 7);
         after.ports[0].counters.insert("redirect_errors", 2);
         let texts: Vec<String> = changes(&snapshot(), &after).into_iter().map(|event| event.text).collect();
         assert_eq!(texts, ["7 frames met a full ring", "2 frames were lost in the redirect"]);
+    }
+
+    #[test]
+    fn events_that_nobody_read_are_told_of_as_lost() {
+        let mut after = snapshot();
+        after.ports[0].counters.insert("events_lost", 4);
+        let events = changes(&snapshot(), &after);
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].kind, EventKind::EventsLost);
+        assert!(events[0].text.starts_with("4 events were lost"), "{}", events[0].text);
     }
 
     #[test]

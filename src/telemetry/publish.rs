@@ -12,11 +12,17 @@
 //! | `weir_ring_drain_bits_per_second` | gauge | `device`, `ring`; NaN while unknown |
 //! | `weir_ring_signal_level` | gauge | `device`, `ring`; 0 clear, 1 congested, 2 full |
 //! | `weir_ring_signal_raised_total` | counter | `device`, `ring` |
+//! | `weir_ring_signal_pressure` | gauge | `device`, `ring`; 0 to 1 |
+//! | `weir_ring_signal_held_seconds_total` | gauge | `device`, `ring`, `level`; grows only |
+//! | `weir_ring_paused_seconds` | gauge | `device`, `ring`; what is left of the link partner's pause |
+//! | `weir_events_total` | counter | `device`, `kind`: `level`, `ring_drops`, `flow`, `paused` |
+//! | `weir_events_lost_total` | counter | `device` |
+//! | `weir_pause_frames_total` | counter | `device` (the ingress device), `state`: `xoff`, `xon`, `failed` |
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use weir_shared_maps::{CounterId as _, PortCounter};
 
-use crate::datapath::{IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
+use crate::datapath::{HeldSnapshot, IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
 
 /// Tells the recorder what each metric means. Call once after a recorder is installed.
 pub fn describe() {
@@ -36,7 +42,21 @@ pub fn describe() {
         Unit::BitsPerSecond,
         "Measured drain rate, NaN while unknown"
     );
+    describe_counter!("weir_events_total", Unit::Count, "Events that the programs told of, by kind");
+    describe_counter!("weir_pause_frames_total", Unit::Count, "PAUSE and PFC frames to link partners");
+    describe_counter!("weir_events_lost_total", Unit::Count, "Events lost because the ring buffer was full");
     describe_gauge!("weir_ring_signal_level", Unit::Count, "Signal: 0 clear, 1 congested, 2 full");
+    describe_gauge!(
+        "weir_ring_signal_pressure",
+        Unit::Count,
+        "How far the ring is on its way to full, 0 to 1"
+    );
+    describe_gauge!(
+        "weir_ring_signal_held_seconds_total",
+        Unit::Seconds,
+        "Time spent in each level of the signal"
+    );
+    describe_gauge!("weir_ring_paused_seconds", Unit::Seconds, "What is left of the link partner's pause");
     describe_counter!("weir_ring_signal_raised_total", Unit::Count, "How often the signal became full");
 }
 
@@ -60,6 +80,8 @@ fn port(port: &PortSnapshot) {
     for (outcome, count) in &port.counters {
         if *outcome == PortCounter::SentBytes.name() {
             counter!("weir_port_bytes_total", &device).absolute(*count);
+        } else if *outcome == PortCounter::EventsLost.name() {
+            counter!("weir_events_lost_total", &device).absolute(*count);
         } else {
             let labels = [("device", port.device.clone()), ("outcome", (*outcome).to_owned())];
             counter!("weir_port_packets_total", &labels).absolute(*count);
@@ -83,6 +105,15 @@ fn ring(device: &str, ring: &RingSnapshot) {
     gauge!("weir_ring_drain_bits_per_second", &labels).set(drain);
     gauge!("weir_ring_signal_level", &labels).set(level(ring.signal));
     counter!("weir_ring_signal_raised_total", &labels).absolute(u64::from(ring.signal_raised));
+    gauge!("weir_ring_signal_pressure", &labels).set(ring.pressure);
+    gauge!("weir_ring_paused_seconds", &labels).set(seconds(ring.paused_ns));
+    let HeldSnapshot { clear, congested, full } = ring.held_ns;
+    let [device, index] = labels;
+    for (level, held) in [("clear", clear), ("congested", congested), ("full", full)] {
+        let labels = [device.clone(), index.clone(), ("level", level.to_owned())];
+        // A counter of the facade counts whole numbers.
+        gauge!("weir_ring_signal_held_seconds_total", &labels).set(seconds(held));
+    }
 }
 
 fn seconds(ns: u64) -> f64 {
@@ -113,6 +144,8 @@ mod tests {
         snapshot.ports[0].counters.insert("aqm", 3);
         snapshot.ports[0].counters.insert("sent_bytes", 9_000);
         snapshot.ports[0].rings[0].signal = "full";
+        snapshot.ports[0].rings[0].pressure = 0.75;
+        snapshot.ports[0].counters.insert("events_lost", 3);
         snapshot.ports[0].rings[0].predicted_ns = 5_000_000;
         metrics::with_local_recorder(&recorder, || {
             describe();
@@ -125,10 +158,14 @@ mod tests {
             "weir_port_bytes_total{device=\"wan0\"} 9000",
             "weir_ring_signal_level{device=\"wan0\",ring=\"0\"} 2",
             "weir_ring_predicted_sojourn_seconds{device=\"wan0\",ring=\"0\"} 0.005",
+            "weir_ring_signal_held_seconds_total{device=\"wan0\",ring=\"0\",level=\"congested\"} 0.25",
+            "weir_ring_signal_pressure{device=\"wan0\",ring=\"0\"} 0.75",
+            "weir_events_lost_total{device=\"wan0\"} 3",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("outcome=\"sent_bytes\""), "bytes are no packets\n{text}");
+        assert!(!text.contains("outcome=\"events_lost\""), "events are no packets\n{text}");
         let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         for name in typed.filter_map(|line| line.split(' ').next()) {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} is not described");

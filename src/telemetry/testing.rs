@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::Config;
 use crate::config::decode::running_port;
 use crate::config::encode::{PortFacts, port_config};
-use crate::datapath::{IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
+use crate::datapath::{HeldSnapshot, IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
 
 pub(crate) fn snapshot() -> Snapshot {
     let text = "[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\n";
@@ -37,6 +37,9 @@ pub(crate) fn snapshot() -> Snapshot {
         drain_bps: None,
         signal: "clear",
         signal_raised: 0,
+        pressure: 0.0,
+        held_ns: HeldSnapshot { clear: 1_500_000_000, congested: 250_000_000, full: 0 },
+        paused_ns: 0,
         observed_ns: 1_000_000_000,
     };
     let port = PortSnapshot {

@@ -14,7 +14,7 @@ use weir::datapath::{Error, Reader, ethtool::Ethtool, netdev};
 use weir::lab::{device, netlink};
 
 use super::frame::{RECEIVER, udp};
-use super::router::{LAN, OTHER, Router, WAN, causes, namespace, privileged, wait_for};
+use super::router::{LAN, Namespace, OTHER, Router, WAN, causes, namespace, privileged, wait_for};
 
 /// A configuration file, readable by anybody, that goes away with the value.
 fn file(text: &str) -> tempfile::NamedTempFile {
@@ -32,7 +32,7 @@ fn weir(arguments: &[&str]) -> Command {
 }
 
 /// `weir run` on the router; killed when dropped, and what it leaves is taken away.
-struct Daemon {
+pub struct Daemon {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
     said: String,
@@ -42,10 +42,16 @@ struct Daemon {
 impl Daemon {
     /// Starts the daemon and waits until it says that it runs.
     fn start(router: &Router) -> Self {
-        let config = file(&router.config_text("", ""));
+        Self::start_in(router.namespace(), &router.config_text("", ""))
+    }
+
+    /// The same with a configuration of its own.
+    pub fn start_in(namespace: &Namespace, text: &str) -> Self {
+        let config = file(text);
         let path = config.path().to_str().unwrap();
-        let mut child = router.run(|| {
-            weir(&["run", "-c", path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let mut child = namespace.run(|| {
+            let run = weir(&["run", "-c", path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+            Ok(run.unwrap())
         });
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut daemon = Self { child, output, said: String::new(), _config: config };
@@ -60,12 +66,13 @@ impl Daemon {
         daemon
     }
 
-    /// Sends a signal and waits for the end: exit status and what was said after the start.
-    fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
+    /// Sends a signal and waits for the end: exit status and what was said after the start, the log included.
+    pub fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
         let status = self.child.wait().unwrap();
         let mut said = String::new();
         self.output.read_to_string(&mut said).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (status.code(), said)
     }
 }

@@ -25,6 +25,7 @@ mod daemon;
 mod divert;
 mod forward;
 mod load;
+mod pause;
 mod policy;
 mod policy_rates;
 mod queue;

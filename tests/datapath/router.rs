@@ -84,6 +84,20 @@ impl Router {
         Self::with_ring(1_000)
     }
 
+    pub fn namespace(&self) -> &Namespace {
+        &self.netns
+    }
+
+    /// The far side of `lan0`.
+    pub fn lan(&self) -> &OwnedFd {
+        &self.lan
+    }
+
+    /// The far side of `wan0`.
+    pub fn wan(&self) -> &OwnedFd {
+        &self.wan
+    }
+
     /// Name of the instance that [`Router::start`] starts.
     pub fn instance(&self) -> &str {
         &self.name

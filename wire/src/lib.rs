@@ -1,4 +1,4 @@
-//! Checked views of Ethernet, VLAN, IPv4, IPv6, TCP and UDP headers, and in-place rewrites.
+//! Checked views of Ethernet, VLAN, IPv4, IPv6, TCP and UDP headers and of PAUSE frames, and in-place rewrites.
 //!
 //! The same code runs on a byte slice on the host and on the raw memory of an XDP program: it reaches the
 //! packet only through [`Packet`], which checks its bounds at every access, as the kernel's verifier wants to
@@ -28,6 +28,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod mac_control;
 mod malformed;
 mod packet;
 mod parsed;
@@ -38,6 +39,7 @@ pub use ethernet::{Link, parse_link, set_macs};
 pub use ipv4::Ipv4View;
 pub use ipv6::Ipv6View;
 pub use l4::{Flow, Fragment, TcpView, UdpView, Upper};
+pub use mac_control::Pause;
 pub use malformed::Malformed;
 pub use packet::Packet;
 pub use parsed::{Hop, L3, Parsed, parse};

@@ -101,6 +101,12 @@ impl Check<'_> {
                 _ => Ok(ceil),
             }
         });
+        let pfc_priority = self.range(
+            at("pfc_priority"),
+            &table.pfc_priority,
+            (0, 7, ""),
+            "the priority whose pause stops the class (IEEE 802.1Q clause 36); 7 less the class's priority where nothing is said",
+        );
         let burst = self.burst_of_frame(at("burst"), &table.burst);
         let fairness = self.parsed(at("fairness"), &table.fairness, fairness).unwrap_or(Fairness::None);
         let dscp = self.dscp_action(at("dscp"), &table.dscp);
@@ -124,6 +130,7 @@ impl Check<'_> {
             ecn: ecn.map(|ecn| *ecn.get_ref()),
             policer,
             back_off,
+            pfc_priority: pfc_priority.and_then(|priority| u8::try_from(priority).ok()),
         })
     }
 

@@ -14,7 +14,7 @@ use weir_shared_maps::{
 use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
 };
-use crate::config::encode::{Times, algorithm, flags};
+use crate::config::encode::{Times, algorithm, flags, patient};
 use crate::config::model::{Aqm, Mode, Port};
 
 const BURST_TIME: Nanos = Nanos::from_millis(10);
@@ -35,6 +35,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         (Some(own), None) => Aqm { ecn: own.ecn, ..aqm },
         (Some(_), Some(_)) | (None, _) => aqm,
     };
+    let aqm = patient(port, aqm);
     let slowest = rate.or(ceil).map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let times = Times::of(&aqm, slowest, Nanos::from_nanos(burst(rate.or(ceil))), None);
     // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.

@@ -26,6 +26,8 @@ pub struct ClassTable {
     pub fairness: Field<String>,
     /// `dscp`
     pub dscp: Items,
+    /// `pfc_priority`
+    pub pfc_priority: Field<i64>,
     /// `ecn`
     pub ecn: Field<bool>,
     /// `[port.class.aqm]`
@@ -156,6 +158,7 @@ const CLASS_KEYS: &[&str] = &[
     "on_congested",
     "on_full",
     "spill_to",
+    "pfc_priority",
 ];
 const POLICER_KEYS: &[&str] = &["cir", "cbs", "pir", "pbs", "aware", "yellow", "red"];
 const RULE_KEYS: &[&str] = &[
@@ -222,6 +225,7 @@ impl Reader<'_> {
             burst: self.text(&place, "burst", table, "burst = \"15kb\""),
             fairness: self.text(&place, "fairness", table, "fairness = \"flow\""),
             dscp: self.items(&place, "dscp", table, (CODE_POINT, "dscp = \"keep\"")),
+            pfc_priority: self.integer(&place, "pfc_priority", table, "pfc_priority = 3"),
             ecn: self.boolean(&place, "ecn", table, "ecn = true"),
             aqm,
             policer,

@@ -38,9 +38,17 @@ pub struct Class {
     pub policer: Option<Policer>,
     /// What ingress does while the port's signal stands.
     pub back_off: BackOff,
+    /// The priority whose pause stops the class (IEEE 802.1Q clause 36), 0 to 7. Absent: 7 less the class's own priority,
+    /// since 7 comes first there (IEEE 802.1Q annex I).
+    pub pfc_priority: Option<u8>,
 }
 
 impl Class {
+    /// The priority whose pause stops the class.
+    pub fn pfc_priority(&self) -> u8 {
+        self.pfc_priority.unwrap_or_else(|| 7_u32.saturating_sub(self.priority) as u8)
+    }
+
     /// The class of a port that lists none and has subscribers all the same.
     pub fn implicit(back_off: BackOff) -> Self {
         Self {
@@ -56,6 +64,7 @@ impl Class {
             ecn: None,
             policer: None,
             back_off,
+            pfc_priority: None,
         }
     }
 }

@@ -45,9 +45,12 @@ const INGRESS_POLICIES: [(&str, &[(&str, u32)]); 5] = [
             SUBSCRIBERS[0],
             SUBSCRIBERS[1],
             (names::GLOBAL_HASHES, 7),
+            PAUSE,
         ],
     ),
 ];
+/// The device is a port whose link partner may pause it, at 10 Gbit/s.
+const PAUSE: (&str, u32) = (names::GLOBAL_PAUSE_QUANTUM_PS, 51_200);
 const ALL_RULES: [(&str, u32); 3] = [
     (names::GLOBAL_RULES_LOW, u32::MAX),
     (names::GLOBAL_RULES_HIGH, u32::MAX),
@@ -169,6 +172,9 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let globals = [(names::GLOBAL_VLANS, vlans), (names::GLOBAL_META, meta)];
         note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     }
+    let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), PAUSE];
+    let name = format!("{} vlans=1 meta=1 pause", names::PROG_INGRESS);
+    note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     for (what, policy) in INGRESS_POLICIES {
         let name = format!("{} vlans=1 {what}", names::PROG_INGRESS_POLICY);
         let globals = [&[(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 2)], policy].concat();

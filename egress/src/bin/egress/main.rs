@@ -12,6 +12,7 @@
 mod atomics;
 mod cell;
 mod classes;
+mod events;
 mod frame;
 mod maps;
 mod observer;

@@ -5,13 +5,13 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use weir_egress::policy::Work;
 use weir_shared_maps::{
     BatchCharges, BatchScratch, ClassConfig, ClassCounter, ClassCounters, ClassPlace, ClassState, CounterId,
-    FlowState, HostState, MAX_CLASSES, PlanConfig, PolicyState, PortConfig, PortCounter, PortCounters,
-    PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
+    EVENTS_BYTES, FlowState, HostState, MAX_CLASSES, PlanConfig, PolicyState, PortConfig, PortCounter,
+    PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
 };
 
 use crate::policy::Desk;
@@ -68,6 +68,9 @@ pub static WEIR_FLOWS: Array<FlowState> = Array::with_max_entries(1, 0);
 pub static WEIR_HOSTS: Array<HostState> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_CHARGES: PerCpuArray<BatchCharges> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static WEIR_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 /// What is known of a frame, and its decision in progress: this object's own maps, not pinned.
 #[map]

@@ -16,6 +16,7 @@ use weir_shared_maps::{
 use crate::{
     atomics::{fetch_add, load, store, swap_if, try_lock, unlock},
     classes::weir_give_back,
+    events::{RingId, tell_level, tell_refused},
     maps::{
         WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES, WEIR_SCRATCH,
         count, count_all,
@@ -59,7 +60,8 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
     } else {
         0
     };
-    let index = route.ring_base.wrapping_add(queue % route.rings.max(1));
+    let id = RingId { port: route.port, ring: queue % route.rings.max(1) };
+    let index = route.ring_base.wrapping_add(id.ring);
     // SAFETY: no arguments, no memory.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some((state, history)) = ring_of(config, recipe, dev, index, queue, now) else { return 0 };
@@ -79,7 +81,7 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
         let before = fetch_add(&raw mut (*state).sent_bytes, len);
         remember(history, sequence, now, before);
     }
-    renew(config, recipe, state, history, now);
+    renew(id, config, recipe, state, history, now);
     0
 }
 
@@ -141,6 +143,7 @@ fn after_batch(batch: Batch) -> i32 {
     let queue = if route.rings > 1 { cpu % route.rings } else { 0 };
     // SAFETY: no arguments, no memory.
     let now = unsafe { bpf_ktime_get_ns() };
+    let id = RingId { port: route.port, ring: queue };
     let index = route.ring_base.wrapping_add(queue);
     let Some((state, history)) = ring_of(config, recipe, batch.dev, index, queue, now) else { return 0 };
     // SAFETY: this CPU's own value; egress of the same batch ran before, nothing of it runs meanwhile.
@@ -169,8 +172,10 @@ fn after_batch(batch: Batch) -> i32 {
         } else {
             give_back(config, route.port, &lengths, batch.sent, accepted, now);
         }
+        // SAFETY: a map value from `ring_of`.
+        unsafe { tell_refused(id, state, refused, now) };
     }
-    renew(config, recipe, state, history, now);
+    renew(id, config, recipe, state, history, now);
     if ours {
         scratch_end(WEIR_SCRATCH.get_ptr_mut(0));
     }
@@ -336,6 +341,7 @@ fn ring_of(
 /// Looks at the ring and renews what egress and ingress read: drain rate, sojourn, signal.
 #[inline(always)]
 fn renew(
+    id: RingId,
     config: &PortConfig,
     recipe: &RingRecipe,
     state: *mut RingState,
@@ -348,7 +354,7 @@ fn renew(
         if !try_lock(&raw mut (*state).busy) {
             return;
         }
-        renew_locked(config, recipe, state, history, now);
+        renew_locked(id, config, recipe, state, history, now);
         unlock(&raw mut (*state).busy);
     }
 }
@@ -358,6 +364,7 @@ fn renew(
 /// Map values; the caller holds `busy`.
 #[inline(always)]
 unsafe fn renew_locked(
+    id: RingId,
     config: &PortConfig,
     recipe: &RingRecipe,
     state: *mut RingState,
@@ -390,10 +397,12 @@ unsafe fn renew_locked(
             head,
         };
         let mut drain = load(&raw const (*state).drain);
-        let mut signal = load(&raw const (*state).signal);
+        let before = load(&raw const (*state).signal);
+        let mut signal = before;
         let (measured, predicted) = observe::observe(config, &look, &mut drain, &mut signal);
         store(&raw mut (*state).drain, drain);
         store_signal(&raw mut (*state).signal, &signal);
+        tell_level(id, &before, &signal, look.now);
         store(&raw mut (*state).observed_ns, now);
         store(&raw mut (*state).head_sojourn_ns, measured.head_sojourn.as_nanos());
         store(&raw mut (*state).predicted_ns, predicted.as_nanos());

@@ -21,6 +21,7 @@ use weir_wire::ethernet;
 mod atomics;
 mod back_off;
 mod maps;
+mod pause;
 mod policy;
 mod queues;
 #[path = "../../../../egress/src/bin/egress/ring.rs"]
@@ -42,7 +43,7 @@ pub fn weir_ingress(ctx: XdpContext) -> u32 {
     let Some(counters) = WEIR_IN_COUNT.get_ptr_mut(INGRESS_INDEX.load()) else {
         return xdp_action::XDP_PASS;
     };
-    finish(counters, forward(&ctx))
+    finish(&ctx, counters, forward(&ctx))
 }
 
 /// Forwards by class, subscriber and flow, and leaves them in the metadata.
@@ -55,15 +56,15 @@ pub fn weir_ingress_pol(ctx: XdpContext) -> u32 {
     let Some(counters) = WEIR_IN_COUNT.get_ptr_mut(INGRESS_INDEX.load()) else {
         return xdp_action::XDP_PASS;
     };
-    finish(counters, forward_by_policy(&ctx))
+    finish(&ctx, counters, forward_by_policy(&ctx))
 }
 
 /// Counts what became of the packet, and says how it leaves.
 #[inline(always)]
-fn finish(counters: *mut IngressCounters, outcome: Result<(), IngressCounter>) -> u32 {
+fn finish(ctx: &XdpContext, counters: *mut IngressCounters, outcome: Result<(), IngressCounter>) -> u32 {
     let outcome = match outcome {
         Ok(()) => IngressCounter::Redirected,
-        Err(reason) => reason,
+        Err(reason) => pause::receive(ctx, reason),
     };
     // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
     let slots = unsafe { &mut (*counters).slots };

@@ -3,12 +3,13 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use weir_shared_maps::{
-    BackOff, ClassCounter, ClassCounters, CounterId, DivertState, IngressConfig, IngressCounters,
-    MAX_CLASSES, MAX_PORTS, PortConfig, PortCounter, PortCounters, PortRoute, PrefixMasks, RingHistory,
-    RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    BackOff, ClassCounter, ClassCounters, CounterId, DivertState, EVENTS_BYTES, IngressConfig,
+    IngressCounters, MAX_CLASSES, MAX_PORTS, PauseState, PortConfig, PortCounter, PortCounters, PortRoute,
+    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4,
+    SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -39,6 +40,8 @@ pub static HASHES: Global<u32> = Global::new(0);
 pub static HASH_SEED: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static ACTIONS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static PAUSE_QUANTUM_PS: Global<u32> = Global::new(0);
 
 #[map]
 pub static WEIR_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
@@ -52,6 +55,10 @@ pub static WEIR_INGRESS: Array<IngressConfig> = Array::with_max_entries(64, 0);
 pub static WEIR_IN_COUNT: PerCpuArray<IngressCounters> = PerCpuArray::with_max_entries(64, 0);
 #[map]
 pub static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+#[map]
+pub static WEIR_PAUSE: Array<PauseState> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
 #[map]
 pub static WEIR_PORTS: Array<PortConfig> = Array::with_max_entries(64, 0);
