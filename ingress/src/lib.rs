@@ -14,6 +14,7 @@ pub mod key;
 mod route;
 pub mod rules;
 pub mod subscriber;
+pub mod table;
 
 pub use back_off::{Backing, back_off};
 pub use classify::{Classified, ETH_MAC_MASK, addressed_to, classify, vlan_listed};

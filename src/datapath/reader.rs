@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use weir_aqm::{Level, Nanos, SignalVars};
 use weir_shared_maps::{
     ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, MAX_CLASSES,
-    PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
+    PlanConfig, PortConfig, PortCounter, PortCounters, RingState, names,
 };
 
 use super::{Error, Result, pins, roster::Roster};
@@ -224,17 +224,6 @@ impl Reader {
         Ok(running_plan(&plans.get(&index, 0).map_err(Error::map(names::MAP_PLANS))?))
     }
 
-    /// What the programs know of the subscriber `index`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::plan`].
-    pub fn subscriber(&self, index: u32) -> Result<SubscriberState> {
-        let states: Array<MapData, SubscriberState> =
-            array(&pins::directory(&self.manifest.instance), names::MAP_SUBSCRIBER_STATE)?;
-        states.get(&index, 0).map_err(Error::map(names::MAP_SUBSCRIBER_STATE))
-    }
-
     fn classes(&self, port: u32, manifest: &ManifestPort) -> Result<Vec<ClassSnapshot>> {
         let classes = (0_u32..).zip(&manifest.classes).map(|(index, name)| {
             let at = port * MAX_CLASSES + index;
@@ -409,7 +398,7 @@ fn open<V: Pod>(directory: &Path, name: &'static str) -> Result<MapData> {
     MapData::from_pin(&path).map_err(pin)
 }
 
-fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
+pub(super) fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
     Array::try_from(Map::Array(open::<V>(directory, name)?)).map_err(Error::map(name))
 }
 

@@ -21,6 +21,7 @@ mod router;
 
 mod daemon;
 mod forward;
+mod framing;
 mod load;
 mod policy;
 mod policy_rates;

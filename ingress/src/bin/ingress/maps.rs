@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, DevMapHash, LpmTrie, PerCpuArray},
 };
 use weir_shared_maps::{
-    IngressConfig, IngressCounters, PortCounters, PortRoute, PrefixMasks, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6,
+    IngressConfig, IngressCounters, PortCounters, PortRoute, PrefixMasks, RingState, SubscriberBucket,
+    SubscriberMeter,
 };
 
 #[unsafe(no_mangle)]
@@ -77,6 +78,10 @@ pub static WEIR_PLAN_CLASS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_SUB_MASKS: Array<PrefixMasks> = Array::with_max_entries(1, 0);
 #[map]
-pub static WEIR_SUB4: HashMap<SubscriberKey4, SubscriberEntry> = HashMap::with_max_entries(1, 0);
+pub static WEIR_SUB4: Array<SubscriberBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static WEIR_SUB6: HashMap<SubscriberKey6, SubscriberEntry> = HashMap::with_max_entries(1, 0);
+pub static WEIR_SUB6: Array<SubscriberBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_DOWN: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_UP: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
