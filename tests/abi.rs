@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
-        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
+        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
     },
     programs::XdpAttachType,
 };
@@ -20,8 +20,8 @@ use weir_shared_maps::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
     EVENTS_BYTES, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS,
     PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks,
-    RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
-    SubscriberState, names,
+    RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberControl, SubscriberMeter,
+    names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -35,7 +35,6 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
     let array = |value, entries| (BPF_MAP_TYPE_ARRAY, 4, value, entries);
     // `struct bpf_lpm_trie_key` (`include/uapi/linux/bpf.h`): the prefix length, then the address.
     let trie = |address: usize| (BPF_MAP_TYPE_LPM_TRIE, 4 + address, 8, None);
-    let hash = |key: usize| (BPF_MAP_TYPE_HASH, key, size_of::<SubscriberEntry>(), None);
     let per_cpu = |value, entries| (BPF_MAP_TYPE_PERCPU_ARRAY, 4, value, Some(entries));
     BTreeMap::from([
         (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
@@ -73,9 +72,11 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_PLANS, array(size_of::<PlanConfig>(), None)),
         (names::MAP_PLAN_CLASS, array(4, None)),
         (names::MAP_PREFIX_MASKS, array(size_of::<PrefixMasks>(), Some(1))),
-        (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
-        (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
-        (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
+        (names::MAP_SUBSCRIBERS4, array(size_of::<SubscriberBucket>(), None)),
+        (names::MAP_SUBSCRIBERS6, array(size_of::<SubscriberBucket>(), None)),
+        (names::MAP_SUBSCRIBER_DOWN, array(size_of::<SubscriberMeter>(), None)),
+        (names::MAP_SUBSCRIBER_UP, array(size_of::<SubscriberMeter>(), None)),
+        (names::MAP_SUBSCRIBER_CONTROL, array(size_of::<SubscriberControl>(), None)),
         (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
         (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),

@@ -29,7 +29,9 @@ mod waiting;
 mod work;
 
 use weir_aqm::{Bytes, Colour, FlowVars, Nanos, borrow};
-use weir_shared_maps::{ClassConfig, ClassCounter, HostState, PlanRates, PortCounter, SubscriberMeter};
+use weir_shared_maps::{
+    ClassConfig, ClassCounter, HostState, PlanRates, PortCounter, SubscriberCodel, SubscriberMeter,
+};
 
 pub use colour::af_colour;
 pub use entity::{FlowKey, NOWHERE};
@@ -151,15 +153,17 @@ pub struct Situation<'a> {
     pub group: Option<&'a mut HostState>,
     /// The rates of its subscriber, where it has one that is limited.
     pub rates: Option<&'a PlanRates>,
-    /// The subscriber's state.
+    /// The subscriber's meter.
     pub meter: Option<&'a mut SubscriberMeter>,
+    /// The subscriber's controller, which its meter's lock guards.
+    pub codel: Option<&'a mut SubscriberCodel>,
 }
 
 /// Judges one packet and charges it if it passes. `work` has begun with the packet ([`Work::begin`]) and let it through
 /// [`Work::police`]; it holds the ruling afterwards.
 #[inline(always)]
 pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situation: Situation<'_>) {
-    let Situation { policy, class, mut flow, group, rates, mut meter } = situation;
+    let Situation { policy, class, mut flow, group, rates, meter, codel } = situation;
     steps.drain(work, policy);
     if let (Some(rates), Some(meter)) = (rates, &meter)
         && steps.ask_subscriber(work, rates, meter)
@@ -172,9 +176,7 @@ pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situat
     {
         return;
     }
-    if steps.borrow(work, policy, class)
-        || steps.control(work, config, class, flow.is_some(), meter.as_deref_mut())
-    {
+    if steps.borrow(work, policy, class) || steps.control(work, config, class, flow.is_some(), codel) {
         return;
     }
     steps.charge(work, policy, class);
@@ -189,7 +191,7 @@ pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situat
 /// Takes back what an accepted packet was charged. `work` has begun with it, whenever that is.
 #[inline(always)]
 pub fn refund<S: Steps>(steps: &S, work: &Work, guaranteed: bool, situation: Situation<'_>) {
-    let Situation { policy, class, flow, group: _, rates, meter } = situation;
+    let Situation { policy, class, flow, group: _, rates, meter, codel: _ } = situation;
     steps.refund(work, policy, class, guaranteed);
     if let Some(flow) = flow {
         steps.refund_flow(work, class, flow);

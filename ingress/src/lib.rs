@@ -15,6 +15,7 @@ mod pause;
 mod route;
 pub mod rules;
 pub mod subscriber;
+pub mod table;
 
 pub use back_off::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
 pub use classify::{Classified, ETH_MAC_MASK, addressed_to, classify, vlan_listed};

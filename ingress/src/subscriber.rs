@@ -1,26 +1,22 @@
 //! Whose packet is it: the subscriber's address, masked to each prefix length in use.
 
-use weir_shared_maps::{
-    MAX_PREFIX_LENGTHS, PrefixMasks, SIDE_DESTINATION, SubscriberEntry, SubscriberKey4, SubscriberKey6,
-};
+use weir_shared_maps::{ENTRY4_WORDS, ENTRY6_WORDS, MAX_PREFIX_LENGTHS, PrefixMasks, SIDE_DESTINATION};
 use weir_wire::L3;
 
-/// The subscribers' prefixes. Those of different subscribers do not overlap, so the order of the lengths does not matter.
-pub trait SubscriberTable {
-    /// The subscriber of an IPv4 prefix.
-    fn v4(&self, key: &SubscriberKey4) -> Option<SubscriberEntry>;
-    /// The subscriber of an IPv6 prefix.
-    fn v6(&self, key: &SubscriberKey6) -> Option<SubscriberEntry>;
+use crate::table::{Place, place};
+
+/// The tables of prefixes.
+pub trait SubscriberTables {
+    /// The subscriber of an IPv4 key whose chain begins at a place, 0 for nobody.
+    fn v4(&self, place: Place, key: [u64; ENTRY4_WORDS]) -> u32;
+    /// The same of an IPv6 key.
+    fn v6(&self, place: Place, key: [u64; ENTRY6_WORDS]) -> u32;
 }
 
-/// The subscriber of a packet, by its source or destination address as `side` says.
+/// The subscriber of a packet, by its source or destination address as `side` says; 0 for nobody. Prefixes of different subscribers do not
+/// overlap, so the order of the lengths does not matter.
 #[inline(always)]
-pub fn subscriber_of<T: SubscriberTable>(
-    table: &T,
-    masks: &PrefixMasks,
-    side: u8,
-    l3: &L3,
-) -> Option<SubscriberEntry> {
+pub fn subscriber_of<T: SubscriberTables>(tables: &T, masks: &PrefixMasks, side: u8, l3: &L3) -> u32 {
     let by_destination = side == SIDE_DESTINATION;
     match l3 {
         L3::V4(v4) => {
@@ -31,77 +27,111 @@ pub fn subscriber_of<T: SubscriberTable>(
                 if entry.length == 0 {
                     break;
                 }
-                let key = SubscriberKey4 { address: address & entry.mask, length: entry.length };
-                if let Some(found) = table.v4(&key) {
-                    return Some(found);
+                let key = key4(address & entry.mask, entry.length);
+                let found = tables.v4(place(&key, masks.seed, masks.pages4), key);
+                if found != 0 {
+                    return found;
                 }
             }
         }
         L3::V6(v6) => {
-            let [a, b, c, d] = words(if by_destination { v6.dst() } else { v6.src() });
+            let [high, low] = halves(if by_destination { v6.dst() } else { v6.src() });
             for i in 0..MAX_PREFIX_LENGTHS {
                 let Some(entry) = masks.v6.get(i) else { break };
                 if entry.length == 0 {
                     break;
                 }
-                let [m, n, o, p] = entry.mask;
-                let key = SubscriberKey6 { address: [a & m, b & n, c & o, d & p], length: entry.length };
-                if let Some(found) = table.v6(&key) {
-                    return Some(found);
+                let [m, n] = entry.mask;
+                let key = key6([high & m, low & n], entry.length);
+                let found = tables.v6(place(&key, masks.seed, masks.pages6), key);
+                if found != 0 {
+                    return found;
                 }
             }
         }
         L3::Other => {}
     }
-    None
+    0
 }
 
-/// An IPv6 address as words in the order of memory.
+/// The key of an IPv4 network; `address` in the order of the wire, zero beyond the prefix.
 #[inline(always)]
-pub const fn words(address: [u8; 16]) -> [u32; 4] {
+pub const fn key4(address: u32, length: u32) -> [u64; ENTRY4_WORDS] {
+    [(address as u64) << 32 | length as u64]
+}
+
+/// The key of an IPv6 network.
+#[inline(always)]
+pub const fn key6(address: [u64; 2], length: u64) -> [u64; ENTRY6_WORDS] {
+    let [high, low] = address;
+    [length, high, low]
+}
+
+/// An IPv6 address as two words in the order of memory.
+#[inline(always)]
+pub const fn halves(address: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ]
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }
 
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
-    use std::collections::HashMap;
-    use weir_shared_maps::{PrefixMask4, PrefixMask6, SIDE_SOURCE};
+    use crate::table::{Buckets, find, first_word};
+    use std::vec::Vec;
+    use weir_shared_maps::{BUCKET_WORDS, PAGE_BUCKETS, PrefixMask4, PrefixMask6, SIDE_SOURCE};
 
-    #[derive(Default)]
-    struct Table {
-        v4: HashMap<(u32, u32), u32>,
-        v6: HashMap<([u32; 4], u32), u32>,
+    /// A table whose entries were put into the buckets where their chains begin.
+    struct Table(Vec<[u64; BUCKET_WORDS]>);
+
+    impl Table {
+        fn new() -> Self {
+            Self(std::vec![[0; BUCKET_WORDS]; PAGE_BUCKETS as usize])
+        }
+
+        fn insert<const N: usize>(&mut self, key: [u64; N], subscriber: u32) {
+            let bucket = &mut self.0[place(&key, SEED, 1).bucket(0) as usize];
+            let at = (0..BUCKET_WORDS).step_by(N).find(|at| bucket[*at] == 0).unwrap();
+            bucket[at..at + N].copy_from_slice(&key);
+            bucket[at] = first_word(key[0], subscriber);
+        }
     }
 
-    impl SubscriberTable for Table {
-        fn v4(&self, key: &SubscriberKey4) -> Option<SubscriberEntry> {
-            let subscriber = *self.v4.get(&(key.address, key.length))?;
-            Some(SubscriberEntry { subscriber, plan: 0 })
+    impl Buckets for Table {
+        type Bucket = usize;
+        fn bucket(&self, index: u32) -> Option<usize> {
+            ((index as usize) < self.0.len()).then_some(index as usize)
         }
-        fn v6(&self, key: &SubscriberKey6) -> Option<SubscriberEntry> {
-            let subscriber = *self.v6.get(&(key.address, key.length))?;
-            Some(SubscriberEntry { subscriber, plan: 0 })
+        fn word(&self, bucket: usize, at: usize) -> u64 {
+            self.0[bucket][at]
         }
     }
+
+    struct Tables {
+        v4: Table,
+        v6: Table,
+    }
+
+    impl SubscriberTables for Tables {
+        fn v4(&self, place: Place, key: [u64; ENTRY4_WORDS]) -> u32 {
+            find(&self.v4, place, &key)
+        }
+        fn v6(&self, place: Place, key: [u64; ENTRY6_WORDS]) -> u32 {
+            find(&self.v6, place, &key)
+        }
+    }
+
+    const SEED: u64 = 9;
 
     fn masks() -> PrefixMasks {
         let (mut v4, mut v6) =
-            ([PrefixMask4 { mask: 0, length: 0 }; 8], [PrefixMask6 { mask: [0; 4], length: 0 }; 8]);
+            ([PrefixMask4 { mask: 0, length: 0 }; 8], [PrefixMask6 { mask: [0; 2], length: 0 }; 8]);
         v4[0] = PrefixMask4 { mask: u32::MAX, length: 32 };
         v4[1] = PrefixMask4 { mask: u32::from_ne_bytes([255, 255, 255, 248]), length: 29 };
-        v6[0] = PrefixMask6 {
-            mask: words([255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            length: 56,
-        };
-        PrefixMasks { v4, v6 }
+        let mask = halves([255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        v6[0] = PrefixMask6 { mask, length: 56 };
+        PrefixMasks { seed: SEED, pages4: 1, pages6: 1, v4, v6 }
     }
 
     fn v4(src: [u8; 4], dst: [u8; 4]) -> L3 {
@@ -122,29 +152,30 @@ mod tests {
 
     #[test]
     fn a_host_and_the_network_beside_it_are_told_apart_in_both_directions() {
-        let mut table = Table::default();
-        table.v4.insert((u32::from_ne_bytes([192, 0, 2, 7]), 32), 1);
-        table.v4.insert((u32::from_ne_bytes([192, 0, 2, 8]), 29), 2);
-        let find =
-            |side, src, dst| subscriber_of(&table, &masks(), side, &v4(src, dst)).map(|e| e.subscriber);
-        assert_eq!(find(SIDE_DESTINATION, [198, 51, 100, 1], [192, 0, 2, 7]), Some(1));
-        assert_eq!(find(SIDE_SOURCE, [198, 51, 100, 1], [192, 0, 2, 7]), None);
-        assert_eq!(find(SIDE_SOURCE, [192, 0, 2, 15], [198, 51, 100, 1]), Some(2));
-        assert_eq!(find(SIDE_SOURCE, [192, 0, 2, 16], [198, 51, 100, 1]), None);
+        let mut table = Table::new();
+        table.insert(key4(u32::from_ne_bytes([192, 0, 2, 7]), 32), 1);
+        table.insert(key4(u32::from_ne_bytes([192, 0, 2, 8]), 29), 2);
+        let tables = &Tables { v4: table, v6: Table::new() };
+        let find = |side, src, dst| subscriber_of(tables, &masks(), side, &v4(src, dst));
+        assert_eq!(find(SIDE_DESTINATION, [198, 51, 100, 1], [192, 0, 2, 7]), 1);
+        assert_eq!(find(SIDE_SOURCE, [198, 51, 100, 1], [192, 0, 2, 7]), 0);
+        assert_eq!(find(SIDE_SOURCE, [192, 0, 2, 15], [198, 51, 100, 1]), 2);
+        assert_eq!(find(SIDE_SOURCE, [192, 0, 2, 16], [198, 51, 100, 1]), 0);
         // The address of the /29, as a host.
-        assert_eq!(find(SIDE_DESTINATION, [198, 51, 100, 1], [192, 0, 2, 8]), Some(2));
+        assert_eq!(find(SIDE_DESTINATION, [198, 51, 100, 1], [192, 0, 2, 8]), 2);
     }
 
     #[test]
     fn an_ipv6_prefix_covers_its_network_and_no_other() {
-        let mut table = Table::default();
+        let mut table = Table::new();
         let network = [0x20, 1, 0xd, 0xb8, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        table.v6.insert((words(network), 56), 3);
+        table.insert(key6(halves(network), 56), 3);
         let mut address = network;
         (address[7], address[15]) = (0xff, 9);
-        let find = |dst| subscriber_of(&table, &masks(), SIDE_DESTINATION, &v6(dst)).map(|e| e.subscriber);
-        assert_eq!(find(address), Some(3));
+        let tables = &Tables { v4: Table::new(), v6: table };
+        let find = |dst| subscriber_of(tables, &masks(), SIDE_DESTINATION, &v6(dst));
+        assert_eq!(find(address), 3);
         address[6] ^= 1;
-        assert_eq!(find(address), None);
+        assert_eq!(find(address), 0);
     }
 }

@@ -18,6 +18,7 @@ pub mod names;
 mod pod;
 mod policy;
 mod state;
+mod subscriber;
 
 pub use backpressure::{
     ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, BackOff, DivertState, EVENT_FLOW,
@@ -42,15 +43,19 @@ pub use policy::{
     CLASS_NONE, COLOUR_DROP, ClassConfig, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL,
     DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, DSCP_KEEP, FAIRNESS_DESTINATION,
     FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
-    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_PREFIX_LENGTHS, MAX_RULES,
-    MAX_SUBSCRIBERS, POLICER_BYTES, POLICER_NONE, POLICER_PACKETS, PlanConfig, PlanRates, PrefixMask4,
-    PrefixMask6, PrefixMasks, SIDE_DESTINATION, SIDE_NONE, SIDE_SOURCE, SIZE_ENTRIES, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberMeter, SubscriberState,
+    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, MAX_SUBSCRIBERS,
+    POLICER_BYTES, POLICER_NONE, POLICER_PACKETS, PlanConfig, PlanRates, SIDE_DESTINATION, SIDE_NONE,
+    SIDE_SOURCE, SIZE_ENTRIES,
 };
 pub use state::{
     AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
     META_MAGIC, MetaHead, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR,
     SIGNAL_CONGESTED, SIGNAL_FULL, SignalState, TELL_SHIFT,
+};
+pub use subscriber::{
+    BUCKET_WORDS, ENTRY_EMPTY, ENTRY_GONE, ENTRY_SHIFT, ENTRY_SUBSCRIBER, ENTRY4_WORDS, ENTRY6_WORDS,
+    MAX_PREFIX_LENGTHS, PAGE_BUCKETS, PrefixMask4, PrefixMask6, PrefixMasks, SubscriberBucket,
+    SubscriberCodel, SubscriberControl, SubscriberMeter,
 };
 
 /// Version of everything in this crate; the directory of the pins carries it.

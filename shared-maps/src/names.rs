@@ -58,12 +58,16 @@ pub const MAP_PLANS: &str = "WEIR_PLANS";
 pub const MAP_PLAN_CLASS: &str = "WEIR_PLAN_CLASS";
 /// Array of one: [`crate::PrefixMasks`].
 pub const MAP_PREFIX_MASKS: &str = "WEIR_SUB_MASKS";
-/// Hash: [`crate::SubscriberKey4`] → [`crate::SubscriberEntry`]. docs/policy.md compares it with an LPM trie.
+/// Array of [`crate::SubscriberBucket`]s, a hash table of IPv4 prefixes. docs/policy.md compares it with the kernel's maps.
 pub const MAP_SUBSCRIBERS4: &str = "WEIR_SUB4";
-/// Hash: [`crate::SubscriberKey6`] → [`crate::SubscriberEntry`].
+/// The same of IPv6 prefixes.
 pub const MAP_SUBSCRIBERS6: &str = "WEIR_SUB6";
-/// Array: subscriber index → [`crate::SubscriberState`].
-pub const MAP_SUBSCRIBER_STATE: &str = "WEIR_SUB_STATE";
+/// Array: subscriber index → [`crate::SubscriberMeter`] towards it.
+pub const MAP_SUBSCRIBER_DOWN: &str = "WEIR_SUB_DOWN";
+/// Array: subscriber index → [`crate::SubscriberMeter`] from it.
+pub const MAP_SUBSCRIBER_UP: &str = "WEIR_SUB_UP";
+/// Array: subscriber index → [`crate::SubscriberControl`].
+pub const MAP_SUBSCRIBER_CONTROL: &str = "WEIR_SUB_CODEL";
 
 /// Array: `port * MAX_CLASSES + class` → [`crate::ClassPlace`].
 pub const MAP_CLASS_PLACES: &str = "WEIR_CLASS_PLACE";
@@ -93,7 +97,7 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 41] = [
+pub const PINNED_MAPS: [&str; 43] = [
     MAP_BACK_OFF,
     MAP_STICKY,
     MAP_DIVERT,
@@ -132,7 +136,9 @@ pub const PINNED_MAPS: [&str; 41] = [
     MAP_PREFIX_MASKS,
     MAP_SUBSCRIBERS4,
     MAP_SUBSCRIBERS6,
-    MAP_SUBSCRIBER_STATE,
+    MAP_SUBSCRIBER_DOWN,
+    MAP_SUBSCRIBER_UP,
+    MAP_SUBSCRIBER_CONTROL,
     MAP_EVENTS,
     MAP_PAUSE,
 ];

@@ -4,7 +4,7 @@ use crate::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
     Event, FlowState, HostState, IngressConfig, IngressCounters, PauseState, PlanConfig, PolicyState,
     PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState,
-    StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState,
+    StickyState, SubscriberBucket, SubscriberControl, SubscriberMeter,
 };
 
 macro_rules! pod {
@@ -41,8 +41,7 @@ pod!(
     RingHistory,
     RingRecipe,
     RingState,
-    SubscriberEntry,
-    SubscriberKey4,
-    SubscriberKey6,
-    SubscriberState,
+    SubscriberBucket,
+    SubscriberControl,
+    SubscriberMeter,
 );

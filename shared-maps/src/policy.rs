@@ -10,8 +10,6 @@ pub const MAX_RULES: u32 = 64;
 pub const MAX_PLANS: u32 = 4_096;
 /// Most subscribers of one instance.
 pub const MAX_SUBSCRIBERS: u32 = 1 << 20;
-/// Most different prefix lengths of the subscribers' addresses, for each IP version: one lookup each.
-pub const MAX_PREFIX_LENGTHS: usize = 8;
 
 /// Value of the plan-class map: the plan says nothing about this port's classes.
 pub const CLASS_NONE: u32 = u32::MAX;
@@ -154,101 +152,4 @@ pub struct PlanConfig {
     pub down: PlanRates,
     /// From the subscriber.
     pub up: PlanRates,
-}
-
-/// One subscriber in one direction: the meter of its ceiling, and CoDel on the delay of its virtual queue.
-///
-/// RFC 8289's remaining variables are not needed on a virtual queue: it is empty exactly when the TAT has passed.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SubscriberMeter {
-    /// Reserved, zero. The guaranteed rate is a weight, not a meter (docs/deciding.md).
-    pub reserved: u64,
-    /// Theoretical arrival time at the ceiling.
-    pub ceil_tat_ns: u64,
-    /// When the sojourn will have been above target for an interval; 0 while below.
-    pub first_above_ns: u64,
-    /// When the next signal is due.
-    pub drop_next_ns: u64,
-    /// Signals since the dropping state was entered.
-    pub count: u32,
-    /// `count` when the dropping state was last entered.
-    pub last_count: u32,
-    /// Non-zero in the dropping state.
-    pub dropping: u32,
-    /// Non-zero while a CPU decides (compare and swap, bounded attempts): several ports may share a subscriber.
-    pub busy: u32,
-}
-
-/// One subscriber. Entry 0 is nobody's.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SubscriberState {
-    /// Towards the subscriber.
-    pub down: SubscriberMeter,
-    /// From the subscriber.
-    pub up: SubscriberMeter,
-}
-
-// The budget of a subscriber's kernel memory is 256 bytes, lookup entry included (docs/policy.md).
-const _: () = assert!(size_of::<SubscriberState>() <= 96);
-
-/// Key of the IPv4 subscriber map.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SubscriberKey4 {
-    /// The network's address in the order of the wire; bits beyond the prefix are zero.
-    pub address: u32,
-    /// Bits of the prefix.
-    pub length: u32,
-}
-
-/// Key of the IPv6 subscriber map.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SubscriberKey6 {
-    /// The network's address in the order of the wire; bits beyond the prefix are zero.
-    pub address: [u32; 4],
-    /// Bits of the prefix.
-    pub length: u32,
-}
-
-/// Value of the subscriber maps.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SubscriberEntry {
-    /// Index of the subscriber's state, from 1.
-    pub subscriber: u32,
-    /// Index of the subscriber's plan.
-    pub plan: u32,
-}
-
-/// One prefix length in use among the subscribers' IPv4 addresses.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PrefixMask4 {
-    /// The netmask in the order of the wire.
-    pub mask: u32,
-    /// Bits of the prefix; 0 ends the list.
-    pub length: u32,
-}
-
-/// One prefix length in use among the subscribers' IPv6 addresses.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PrefixMask6 {
-    /// The netmask in the order of the wire.
-    pub mask: [u32; 4],
-    /// Bits of the prefix; 0 ends the list.
-    pub length: u32,
-}
-
-/// The prefix lengths in use, those of most subscribers first.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct PrefixMasks {
-    /// IPv4.
-    pub v4: [PrefixMask4; MAX_PREFIX_LENGTHS],
-    /// IPv6.
-    pub v6: [PrefixMask6; MAX_PREFIX_LENGTHS],
 }

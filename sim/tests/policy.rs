@@ -3,7 +3,7 @@
 
 mod classes;
 
-use classes::{bottleneck, class, guaranteed, policer, weir};
+use classes::{bottleneck, class, guaranteed, policer, subscribers, weir};
 use weir_aqm::{Nanos, Rate};
 use weir_shared_maps::{AQM_NONE, ClassConfig, FAIRNESS_FLOW, FAIRNESS_SOURCE, MODE_POLICER};
 use weir_sim::queue::PolicyConfig;
@@ -114,6 +114,49 @@ fn hosts_share_a_class_however_many_flows_they_have() {
         let outcome = run(port, flows);
         let rates = rates(&outcome);
         assert!(within(rates[1], rates[0], 5.0), "mode {mode}: {rates:?} {:?}", outcome.drops);
+    }
+}
+
+#[test]
+fn a_subscribers_ceiling_holds_with_cubic_inside_it_and_cubic_fills_most_of_it() {
+    for (port, _) in both(&[class()]) {
+        let mode = port.port.mode;
+        let port = subscribers(port, &[(5, 10), (5, 40)]);
+        let outcome = run(port, vec![cubic(4, 0), Flow { host: 1, ..flood(10, 0) }]);
+        let rates = rates(&outcome);
+        // Payload of full frames of 1,514 bytes, over 8 s, with the burst of 10 ms.
+        let most = 10.0 * 1_448.0 / 1_514.0 * (1.0 + 0.010 / 8.0);
+        assert!(rates[0] <= most, "mode {mode}: {rates:?} {:?}", outcome.drops);
+        assert!(rates[0] >= 0.75 * most, "mode {mode}: {rates:?} {:?}", outcome.drops);
+        // Room for both: the other one loses nothing.
+        assert!(within(rates[1], 10.0 * PAYLOAD, 1.0), "mode {mode}: {rates:?} {:?}", outcome.drops);
+    }
+}
+
+#[test]
+fn a_flood_above_a_subscribers_ceiling_gets_exactly_its_ceiling() {
+    for (port, _) in both(&[class()]) {
+        let mode = port.port.mode;
+        let outcome = run(subscribers(port, &[(5, 10)]), vec![flood(30, 0)]);
+        let rates = rates(&outcome);
+        assert!(within(rates[0], 10.0 * PAYLOAD, 0.5), "mode {mode}: {rates:?} {:?}", outcome.drops);
+        assert!(
+            outcome.drops.get("subscriber_ceil").is_some_and(|dropped| *dropped > 0),
+            "{:?}",
+            outcome.drops
+        );
+    }
+}
+
+#[test]
+fn two_subscribers_with_guarantees_of_1_to_3_share_a_short_class_1_to_3() {
+    for (port, _) in both(&[class()]) {
+        let mode = port.port.mode;
+        // 80 Mbit/s are sold, and both ask for more than the 36 or 40 that there are.
+        let port = subscribers(port, &[(20, 100), (60, 100)]);
+        let outcome = run(port, vec![flood(60, 0), Flow { host: 1, ..flood(60, 0) }]);
+        let rates = rates(&outcome);
+        assert!(within(rates[1], 3.0 * rates[0], 5.0), "mode {mode}: {rates:?} {:?}", outcome.drops);
     }
 }
 

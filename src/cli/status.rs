@@ -9,7 +9,7 @@ use weir_shared_maps::{ClassCounter, CounterId as _, IngressCounter, PortCounter
 
 use super::{Error, table::table};
 use crate::config::back_off::RunningBackOff;
-use crate::config::decode::RunningPlan;
+use crate::config::decode::{MIN_FRAME, RunningPlan};
 use crate::config::units::{show_rate, show_time};
 use crate::datapath::{
     ClassSnapshot, HeldSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot,
@@ -122,6 +122,7 @@ fn render(snapshot: &Snapshot) -> String {
         snapshot.ports.iter().map(port_row),
     ));
     for port in &snapshot.ports {
+        text.push_str(&on_the_wire(port));
         text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
         text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
         text.push_str(&nonzero(&port.device, "by ingress", by_ingress(&port.counters)));
@@ -297,6 +298,28 @@ fn back_off_words(actions: &RunningBackOff) -> String {
         (_, action) => action.to_owned(),
     };
     format!("congested {}, full {}", word(actions.on_congested), word(actions.on_full))
+}
+
+/// What frames cost on the link, where that is not their size.
+fn on_the_wire(port: &PortSnapshot) -> String {
+    let config = &port.config;
+    if config.overhead_bytes == 0 && config.mpu_bytes == 0 && config.framing == "none" {
+        return String::new();
+    }
+    let framing = match config.framing {
+        "none" => String::new(),
+        framing => format!(", {framing}"),
+    };
+    format!(
+        "{} on the wire: frames of {} to {} bytes cost {} to {} (overhead {}, mpu {}{framing})\n",
+        port.device,
+        MIN_FRAME,
+        config.max_packet_bytes,
+        config.min_packet_wire_bytes,
+        config.max_packet_wire_bytes,
+        config.overhead_bytes,
+        config.mpu_bytes,
+    )
 }
 
 /// `wan0 drops: aqm 3, limit 1`, or nothing where all are zero.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use weir_aqm::Pace;
+use weir_egress::wire_bytes;
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
     FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
@@ -46,7 +47,14 @@ pub struct RunningPort {
     pub max_packet_bytes: u32,
     /// How whoever feeds the port is asked to stop: `off`, `802.3x`, `pfc`, or `unknown`.
     pub pause: &'static str,
+    /// What the largest frame costs on the link: with overhead, at least `mpu_bytes`, in whole cells or blocks.
+    pub max_packet_wire_bytes: u64,
+    /// The same of the smallest frame, 60 bytes (IEEE 802.3 clause 4.4.2, without the check sequence).
+    pub min_packet_wire_bytes: u64,
 }
+
+/// The smallest Ethernet frame without its check sequence.
+pub const MIN_FRAME: u32 = 60;
 
 /// A class's parameters as they stand in the map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,6 +143,8 @@ pub fn running_port(config: &PortConfig) -> RunningPort {
             PAUSE_PRIORITY => PauseKind::Priority.name(),
             _ => "unknown",
         },
+        max_packet_wire_bytes: wire_bytes(config, config.framing, config.max_packet_bytes).get(),
+        min_packet_wire_bytes: wire_bytes(config, config.framing, MIN_FRAME).get(),
     }
 }
 

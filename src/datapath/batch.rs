@@ -4,13 +4,12 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
-use aya::maps::{MapData, MapInfo};
+use aya::maps::{MapData, MapFd, MapInfo};
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{Error, Result};
 
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
-const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 
 /// A pinned map whose entries are written in bulk.
 pub(super) struct BatchMap {
@@ -52,6 +51,11 @@ impl BatchMap {
         Ok(Self { data: MapData::from_pin(&path).map_err(pin)?, name, entries: info.max_entries() })
     }
 
+    /// Its descriptor.
+    pub fn fd(&self) -> &MapFd {
+        self.data.fd()
+    }
+
     /// Most entries.
     pub fn entries(&self) -> u32 {
         self.entries
@@ -86,28 +90,6 @@ impl BatchMap {
     pub fn fill<V: IntoBytes + Immutable + Copy>(&self, values: &[V]) -> Result<()> {
         let entries: Vec<(u32, V)> = (0..).zip(values.iter().copied()).collect();
         self.update(&entries)
-    }
-
-    /// Removes entries; those that are gone already are no failure.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Entries`].
-    pub fn delete<K: IntoBytes + Immutable>(&self, keys: &[K]) -> Result<()> {
-        let mut left = keys;
-        while !left.is_empty() {
-            match self.call(BPF_MAP_DELETE_BATCH, left.as_bytes(), None, left.len()) {
-                Ok(()) => break,
-                Err((done, source)) if source.raw_os_error() == Some(libc::ENOENT) => {
-                    // The kernel stops at the entry that is missing.
-                    left = left.get(done + 1..).unwrap_or_default();
-                }
-                Err((done, source)) => {
-                    return Err(self.failed("remove", keys.len(), keys.len() - left.len() + done, source));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn failed(&self, action: &'static str, of: usize, done: usize, source: io::Error) -> Error {

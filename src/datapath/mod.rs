@@ -34,6 +34,7 @@ pub mod reader;
 pub mod recipe;
 pub mod reload;
 pub mod roster;
+mod table;
 
 pub use error::Error;
 pub use instance::{Instance, StartOptions};

@@ -6,17 +6,20 @@ use std::path::Path;
 
 use aya::EbpfLoader;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use ipnet::IpNet;
 use weir_shared_maps::{
     AQM_NONE, BackOff, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
-    DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, HASH_FLOW, MAX_CLASSES,
-    MAX_PLANS, MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, STICKY_BUCKETS, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, ENTRY4_WORDS, ENTRY6_WORDS, FLAG_ECN,
+    HASH_FLOW, MAX_CLASSES, MAX_PLANS, MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES,
+    STICKY_BUCKETS, SubscriberControl, names,
 };
+use zerocopy::FromZeros as _;
 
 use super::batch::BatchMap;
+use super::reader::array;
 use super::roster::{Member, Roster};
+use super::table::{Meters, Table, buckets_for};
 use super::{Error, Result};
 use crate::config::back_off::{self, actions, moves_flows};
 use crate::config::policy::compile::{Compiled, compile};
@@ -37,8 +40,8 @@ pub struct PolicySizes {
     prefixes: [u32; 4],
     /// Subscribers that fit, nobody included.
     subscribers: u32,
-    /// Their prefixes that fit, IPv4 and IPv6.
-    subscriber_prefixes: [u32; 2],
+    /// Buckets of the tables of their prefixes, IPv4 and IPv6.
+    subscriber_buckets: [u32; 2],
     /// Plans that fit.
     plans: u32,
     /// Flow buckets of all classes, at least 1.
@@ -54,7 +57,7 @@ impl Default for PolicySizes {
             dimensions: 0,
             prefixes: [1; 4],
             subscribers: 1,
-            subscriber_prefixes: [1; 2],
+            subscriber_buckets: [1; 2],
             plans: 1,
             buckets: 1,
             sticky: 1,
@@ -90,7 +93,8 @@ impl PolicySizes {
             let v6 = nets.clone().filter(|net| matches!(net, IpNet::V6(_))).count();
             let v4 = nets.count() - v6;
             sizes.subscribers = with_room(subscribers.len()) + 1;
-            sizes.subscriber_prefixes = [with_room(v4), with_room(v6)];
+            sizes.subscriber_buckets =
+                [buckets_for(with_room(v4), ENTRY4_WORDS), buckets_for(with_room(v6), ENTRY6_WORDS)];
             sizes.plans = MAX_PLANS;
         }
         sizes
@@ -101,7 +105,7 @@ impl PolicySizes {
         let classed = |entries: u32| if self.ports == 0 { 1 } else { entries };
         let dimension = |bit: u32, entries: u32| if self.dimensions & bit == 0 { 1 } else { entries };
         let [source4, destination4, source6, destination6] = self.prefixes;
-        let [subscribers4, subscribers6] = self.subscriber_prefixes;
+        let [subscribers4, subscribers6] = self.subscriber_buckets;
         for (name, entries) in [
             (names::MAP_CLASSES, classed(ports * MAX_CLASSES)),
             (names::MAP_CLASS_COUNTERS, classed(ports * MAX_CLASSES)),
@@ -125,7 +129,9 @@ impl PolicySizes {
             (names::MAP_PLANS, self.plans),
             (names::MAP_SUBSCRIBERS4, subscribers4),
             (names::MAP_SUBSCRIBERS6, subscribers6),
-            (names::MAP_SUBSCRIBER_STATE, self.subscribers),
+            (names::MAP_SUBSCRIBER_DOWN, self.subscribers),
+            (names::MAP_SUBSCRIBER_UP, self.subscribers),
+            (names::MAP_SUBSCRIBER_CONTROL, self.subscribers),
             (names::MAP_STICKY, self.sticky),
         ] {
             loader.map_max_entries(name, entries);
@@ -169,10 +175,12 @@ impl IngressConstants {
             dimensions: if classes { compiled.dimensions } else { 0 },
             rules: if classes { compiled.ingress.clone() } else { Vec::new() },
             subscribers: u32::from(subscribers),
-            plan_classes: u32::from(subscribers && classes),
+            plan_classes: u32::from(
+                subscribers && config.policy.plans.iter().any(|plan| plan.class.is_some()),
+            ),
             hashes: config.ports.iter().fold(flow, |all, port| all | hashes(port)),
             actions: actions(config),
-            seed: std::hash::RandomState::new().build_hasher().finish() as u32,
+            seed: random() as u32,
         }
     }
 
@@ -216,6 +224,11 @@ pub(super) fn write_back_off(
     BatchMap::open::<u32, BackOff>(directory, names::MAP_BACK_OFF)?.update(&entries)
 }
 
+/// Differs in each process, so that nobody outside can choose what collides.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
 /// Compiles the rules of a configuration.
 pub fn compiled(config: &Config) -> Compiled {
     compile(&config.policy.rules, config.ingress.len())
@@ -236,9 +249,13 @@ pub(super) fn write(
     }
     if config.ports.iter().any(|port| port.subscribers.is_some()) {
         write_plans(directory, config, roster)?;
-        let entries = Entries::of(roster.members());
-        Subscribers::open(directory)?.write(&entries)?;
-        write_masks(directory, config)?;
+        let mut subscribers = Subscribers::open(directory)?;
+        let seed = random();
+        let plans: Vec<_> =
+            roster.members().map(|(index, member)| (index as u32, member.plan as u16)).collect();
+        subscribers.reset(&plans)?;
+        subscribers.write(seed, &Entries::of(roster.members()))?;
+        subscribers.write_masks(seed, config)?;
     }
     Ok(())
 }
@@ -326,65 +343,95 @@ pub(super) fn write_plans(directory: &Path, config: &Config, roster: &Roster) ->
     BatchMap::open::<u32, u32>(directory, names::MAP_PLAN_CLASS)?.fill(&classes)
 }
 
-/// Writes the prefix lengths in use.
-pub(super) fn write_masks(directory: &Path, config: &Config) -> Result<()> {
-    let nets = config.policy.subscribers.iter().flat_map(|subscriber| &subscriber.prefixes);
-    let masks: PrefixMasks = prefix_masks(nets);
-    BatchMap::open::<u32, PrefixMasks>(directory, names::MAP_PREFIX_MASKS)?.fill(&[masks])
-}
-
-/// Entries of the two subscriber maps.
+/// Entries of the two tables of subscribers.
 #[derive(Default)]
 pub(super) struct Entries {
-    pub v4: Vec<(SubscriberKey4, SubscriberEntry)>,
-    pub v6: Vec<(SubscriberKey6, SubscriberEntry)>,
+    pub v4: Vec<([u64; ENTRY4_WORDS], u32)>,
+    pub v6: Vec<([u64; ENTRY6_WORDS], u32)>,
 }
 
 impl Entries {
     pub fn of<'a>(members: impl Iterator<Item = (usize, &'a Member)>) -> Self {
         let mut entries = Self::default();
         for (index, member) in members {
-            let entry = SubscriberEntry { subscriber: index as u32, plan: member.plan as u32 };
             for net in &member.prefixes {
-                entries.push(net, entry);
+                entries.push(net, index as u32);
             }
         }
         entries
     }
 
-    pub fn push(&mut self, net: &IpNet, entry: SubscriberEntry) {
+    pub fn push(&mut self, net: &IpNet, subscriber: u32) {
         match subscriber_key(net) {
-            SubscriberKey::V4(key) => self.v4.push((key, entry)),
-            SubscriberKey::V6(key) => self.v6.push((key, entry)),
+            SubscriberKey::V4(key) => self.v4.push((key, subscriber)),
+            SubscriberKey::V6(key) => self.v6.push((key, subscriber)),
         }
     }
 }
 
 /// The maps of the subscribers.
 pub(super) struct Subscribers {
-    pub v4: BatchMap,
-    pub v6: BatchMap,
-    pub state: BatchMap,
+    pub v4: Table<ENTRY4_WORDS>,
+    pub v6: Table<ENTRY6_WORDS>,
+    meters: [Meters; 2],
+    control: BatchMap,
+    masks: Array<MapData, PrefixMasks>,
 }
 
 impl Subscribers {
     pub fn open(directory: &Path) -> Result<Self> {
         Ok(Self {
-            v4: BatchMap::open::<SubscriberKey4, SubscriberEntry>(directory, names::MAP_SUBSCRIBERS4)?,
-            v6: BatchMap::open::<SubscriberKey6, SubscriberEntry>(directory, names::MAP_SUBSCRIBERS6)?,
-            state: BatchMap::open::<u32, SubscriberState>(directory, names::MAP_SUBSCRIBER_STATE)?,
+            v4: Table::open(directory, names::MAP_SUBSCRIBERS4)?,
+            v6: Table::open(directory, names::MAP_SUBSCRIBERS6)?,
+            meters: [
+                Meters::open(directory, names::MAP_SUBSCRIBER_DOWN)?,
+                Meters::open(directory, names::MAP_SUBSCRIBER_UP)?,
+            ],
+            control: BatchMap::open::<u32, SubscriberControl>(directory, names::MAP_SUBSCRIBER_CONTROL)?,
+            masks: array(directory, names::MAP_PREFIX_MASKS)?,
         })
     }
 
-    pub fn write(&self, entries: &Entries) -> Result<()> {
-        self.v4.update(&entries.v4)?;
-        self.v6.update(&entries.v6)
+    /// The seed of the tables of a running instance.
+    pub fn seed(&self) -> Result<u64> {
+        self.masks.get(&0, 0).map(|masks| masks.seed).map_err(Error::map(names::MAP_PREFIX_MASKS))
     }
 
-    pub fn remove(&self, entries: &Entries) -> Result<()> {
-        let keys: Vec<SubscriberKey4> = entries.v4.iter().map(|(key, _)| *key).collect();
-        self.v4.delete(&keys)?;
-        let keys: Vec<SubscriberKey6> = entries.v6.iter().map(|(key, _)| *key).collect();
-        self.v6.delete(&keys)
+    /// Subscribers that fit.
+    pub fn room(&self) -> u32 {
+        self.control.entries().saturating_sub(1)
+    }
+
+    /// Gives subscribers that are new at their indices a fresh state and a plan.
+    pub fn reset(&self, plans: &[(u32, u16)]) -> Result<()> {
+        let control: Vec<_> =
+            plans.iter().map(|(index, _)| (*index, SubscriberControl::new_zeroed())).collect();
+        self.control.update(&control)?;
+        self.meters.iter().try_for_each(|meters| meters.reset(plans))
+    }
+
+    /// Gives subscribers another plan.
+    pub fn set_plans(&self, plans: &[(u32, u16)]) {
+        for (subscriber, plan) in plans {
+            self.meters.iter().for_each(|meters| meters.set_plan(*subscriber, *plan));
+        }
+    }
+
+    pub fn write(&self, seed: u64, entries: &Entries) -> Result<()> {
+        entries.v4.iter().try_for_each(|(key, subscriber)| self.v4.insert(seed, key, *subscriber))?;
+        entries.v6.iter().try_for_each(|(key, subscriber)| self.v6.insert(seed, key, *subscriber))
+    }
+
+    pub fn remove(&self, seed: u64, entries: &Entries) {
+        entries.v4.iter().for_each(|(key, _)| self.v4.remove(seed, key));
+        entries.v6.iter().for_each(|(key, _)| self.v6.remove(seed, key));
+    }
+
+    /// Writes the prefix lengths in use, and how the tables are to be read.
+    pub fn write_masks(&mut self, seed: u64, config: &Config) -> Result<()> {
+        let nets = config.policy.subscribers.iter().flat_map(|subscriber| &subscriber.prefixes);
+        let (pages4, pages6) = (self.v4.pages(), self.v6.pages());
+        let masks = PrefixMasks { seed, pages4, pages6, ..prefix_masks(nets) };
+        self.masks.set(0, masks, 0).map_err(Error::map(names::MAP_PREFIX_MASKS))
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use weir_aqm::{Level, Nanos};
 use weir_shared_maps::{
     BackOff, ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters,
-    MAX_CLASSES, PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
+    MAX_CLASSES, PlanConfig, PortConfig, PortCounter, PortCounters, RingState, names,
 };
 
 use super::{Error, Result, pins, roster::Roster};
@@ -251,17 +251,6 @@ impl Reader {
         let plans: Array<MapData, PlanConfig> =
             array(&pins::directory(&self.manifest.instance), names::MAP_PLANS)?;
         Ok(running_plan(&plans.get(&index, 0).map_err(Error::map(names::MAP_PLANS))?))
-    }
-
-    /// What the programs know of the subscriber `index`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Reader::plan`].
-    pub fn subscriber(&self, index: u32) -> Result<SubscriberState> {
-        let states: Array<MapData, SubscriberState> =
-            array(&pins::directory(&self.manifest.instance), names::MAP_SUBSCRIBER_STATE)?;
-        states.get(&index, 0).map_err(Error::map(names::MAP_SUBSCRIBER_STATE))
     }
 
     fn classes(&self, port: u32, manifest: &ManifestPort) -> Result<Vec<ClassSnapshot>> {

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use ipnet::IpNet;
-use weir_shared_maps::{SubscriberEntry, SubscriberState};
-use zerocopy::FromZeros;
 
 use super::pins::{ReloadLock, directory, roster};
-use super::policy::{Entries, Subscribers, write_masks, write_plans};
+use super::policy::{Entries, Subscribers, write_plans};
 use super::roster::{Member, Roster};
 use super::{Error, Result};
 use crate::config::Config;
@@ -43,17 +41,17 @@ pub fn reload(config: &Config) -> Result<Reloaded> {
     let before = Roster::load(&path)?;
     refuse_other_changes(&before, config)?;
     let after = Roster::after(&before, config);
-    let subscribers = Subscribers::open(&maps)?;
+    let mut subscribers = Subscribers::open(&maps)?;
     room(&after, &subscribers)?;
 
     let difference = Difference::between(&before, &after);
     write_plans(&maps, config, &after)?;
-    subscribers.remove(&difference.gone)?;
-    let fresh: Vec<(u32, SubscriberState)> =
-        difference.fresh.iter().map(|index| (*index, SubscriberState::new_zeroed())).collect();
-    subscribers.state.update(&fresh)?;
-    subscribers.write(&difference.come)?;
-    write_masks(&maps, config)?;
+    let seed = subscribers.seed()?;
+    subscribers.remove(seed, &difference.gone);
+    subscribers.reset(&difference.fresh)?;
+    subscribers.set_plans(&difference.plans);
+    subscribers.write(seed, &difference.come)?;
+    subscribers.write_masks(seed, config)?;
     after.save(&path)?;
     Ok(difference.counts)
 }
@@ -71,13 +69,9 @@ fn refuse_other_changes(before: &Roster, config: &Config) -> Result<()> {
 fn room(after: &Roster, subscribers: &Subscribers) -> Result<()> {
     let entries = Entries::of(after.members());
     for (what, has, most) in [
-        (
-            "subscribers",
-            after.subscribers.len().saturating_sub(1),
-            subscribers.state.entries().saturating_sub(1),
-        ),
-        ("IPv4 prefixes of subscribers", entries.v4.len(), subscribers.v4.entries()),
-        ("IPv6 prefixes of subscribers", entries.v6.len(), subscribers.v6.entries()),
+        ("subscribers", after.subscribers.len().saturating_sub(1), subscribers.room()),
+        ("IPv4 prefixes of subscribers", entries.v4.len(), subscribers.v4.room()),
+        ("IPv6 prefixes of subscribers", entries.v6.len(), subscribers.v6.room()),
     ] {
         if has > most as usize {
             return Err(Error::NoRoom { what, has, most });
@@ -91,18 +85,19 @@ fn room(after: &Roster, subscribers: &Subscribers) -> Result<()> {
 struct Difference {
     gone: Entries,
     come: Entries,
-    /// Indices that had another subscriber, or none.
-    fresh: Vec<u32>,
+    /// Indices that had another subscriber, or none, and their plans.
+    fresh: Vec<(u32, u16)>,
+    /// Other plans of subscribers that stay.
+    plans: Vec<(u32, u16)>,
     counts: Reloaded,
 }
 
 impl Difference {
     fn between(before: &Roster, after: &Roster) -> Self {
         let mut difference = Self::default();
-        let entries = |roster: &Roster| -> HashMap<IpNet, SubscriberEntry> {
+        let entries = |roster: &Roster| -> HashMap<IpNet, u32> {
             let of = |(index, member): (usize, &Member)| {
-                let entry = SubscriberEntry { subscriber: index as u32, plan: member.plan as u32 };
-                member.prefixes.iter().map(move |net| (*net, entry)).collect::<Vec<_>>()
+                member.prefixes.iter().map(move |net| (*net, index as u32)).collect::<Vec<_>>()
             };
             roster.members().flat_map(of).collect()
         };
@@ -119,12 +114,18 @@ impl Difference {
         }
         let counts = &mut difference.counts;
         for (index, member) in after.members() {
+            let plan = (index as u32, member.plan as u16);
             match before.subscribers.get(index).and_then(Option::as_ref) {
                 Some(was) if was == member => counts.unchanged += 1,
-                Some(was) if was.name == member.name => counts.changed += 1,
+                Some(was) if was.name == member.name => {
+                    counts.changed += 1;
+                    if was.plan != member.plan {
+                        difference.plans.push(plan);
+                    }
+                }
                 Some(_) | None => {
                     counts.added += 1;
-                    difference.fresh.push(index as u32);
+                    difference.fresh.push(plan);
                 }
             }
         }
@@ -167,11 +168,10 @@ mod tests {
         let counts = Reloaded { added: 1, removed: 1, changed: 2, unchanged: 1 };
         assert_eq!(difference.counts, counts);
         // 192.0.2.2 changes hands: it is overwritten, never missing.
-        let gone: Vec<u32> = difference.gone.v4.iter().map(|(_, entry)| entry.subscriber).collect();
-        let mut come: Vec<(u32, u32)> =
-            difference.come.v4.iter().map(|(_, entry)| (entry.subscriber, entry.plan)).collect();
+        let gone: Vec<u32> = difference.gone.v4.iter().map(|(_, subscriber)| *subscriber).collect();
+        let mut come: Vec<u32> = difference.come.v4.iter().map(|(_, subscriber)| *subscriber).collect();
         come.sort_unstable();
-        assert_eq!((gone, come), (vec![3], vec![(2, 0), (3, 0), (4, 1)]));
-        assert_eq!(difference.fresh, [3]);
+        assert_eq!((gone, come), (vec![3], vec![2, 3]));
+        assert_eq!((difference.fresh, difference.plans), (vec![(3, 0)], vec![(4, 1)]));
     }
 }

@@ -1,6 +1,6 @@
 //! `[weir]` of an experiment: the settings of the `weir` contender's port, in the words of the configuration file.
 //!
-//! `[[weir.rule]]` are the configuration's rules. The table is copied, value by value, into a configuration of the lab's two devices, and that is checked as any
+//! `[[weir.rule]]`, `[[weir.plan]]` and `[[weir.subscriber]]` are the configuration's. The table is copied, value by value, into a configuration of the lab's two devices, and that is checked as any
 //! configuration is. A broken rule is traced back to the value it came from.
 
 use std::borrow::Cow;
@@ -17,8 +17,8 @@ pub const FAST_DEVICE: &str = "fast0";
 /// The egress device of the lab's router (its TX ring is the bottleneck) and the device of its receiver.
 pub const SLOW_DEVICE: &str = "slow0";
 
-/// The rules that find a packet's class: of the whole configuration, not of its port.
-const RULE: &str = "rule";
+/// What is of the whole configuration, not of its port: what finds a packet's class, and whose it is.
+const OF_THE_WHOLE: [&str; 3] = ["rule", "plan", "subscriber"];
 
 /// A broken rule, and the bytes of the experiment file that broke it.
 pub(super) type Broken = (Range<usize>, String);
@@ -36,9 +36,10 @@ pub(super) fn config(text: &str) -> Result<Config, Broken> {
         if let Some((key, _)) = table.iter().find(|(key, _)| key.get_ref() == "device") {
             return Err((key.span(), "the port of the lab is always its slow device".to_owned()));
         }
-        copy.table("port", table.iter().filter(|(key, _)| key.get_ref() != RULE));
-        if let Some((_, rules)) = table.iter().find(|(key, _)| key.get_ref() == RULE) {
-            copy.tables(RULE, rules);
+        let of_the_whole = |key: &str| OF_THE_WHOLE.contains(&key);
+        copy.table("port", table.iter().filter(|(key, _)| !of_the_whole(key.get_ref())));
+        for (key, tables) in table.iter().filter(|(key, _)| of_the_whole(key.get_ref())) {
+            copy.tables(key.get_ref(), tables);
         }
     }
     Config::from_toml_str("[weir]", &copy.text).map_err(|error| copy.trace(&error))
@@ -150,6 +151,17 @@ mod tests {
         let (tables, inline) = (tables.unwrap(), inline.unwrap());
         assert_eq!((&tables.ports, &tables.policy), (&inline.ports, &inline.policy));
         assert_eq!((tables.ports[0].classes.len(), tables.policy.rules.len()), (2, 1));
+    }
+
+    #[test]
+    fn plans_and_subscribers_are_the_configurations() {
+        let config = config(
+            "[weir]\nmode = \"policer\"\nrate = \"10mbit\"\nsubscribers = \"source\"\n[[weir.plan]]\nname = \"p\"\n\
+             up = \"2mbit\"\n[[weir.subscriber]]\nname = \"s\"\nprefixes = [\"10.0.0.1\"]\nplan = \"p\"\n",
+        )
+        .unwrap();
+        assert_eq!((config.policy.plans.len(), config.policy.subscribers.len()), (1, 1));
+        assert!(config.ports[0].subscribers.is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use weir_aqm::Rate;
 use weir_shared_maps::PortConfig;
 use weir_sim::Contender;
-use weir_sim::queue::{PolicyConfig, Prefixes, Rules};
+use weir_sim::queue::{PolicyConfig, Prefixes, Rules, Subscribers};
 
 use crate::config::encode::{self, EncodeError, PortFacts};
 use crate::config::policy::compile::compile;
@@ -68,7 +68,7 @@ fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Conte
         netns_inum: 0,
     };
     let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    if port.classes.is_empty() {
+    if config.classes == 0 {
         return Ok(Contender::Weir(Box::new(config)));
     }
     Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
@@ -82,10 +82,30 @@ fn with_classes(weir: &Config, port: &Port, encoded: PortConfig) -> Result<Polic
     Ok(PolicyConfig {
         rules: rules(&weir.policy.rules, port)?,
         hashes: policy::encode::hashes(port),
+        subscribers: subscribers(weir, port),
         port: encoded,
         classes,
         places,
     })
+}
+
+/// Plans and subscribers at the indices that a fresh start gives them. Simulated hosts have IPv4 addresses.
+fn subscribers(weir: &Config, port: &Port) -> Subscribers {
+    let plans = &weir.policy.plans;
+    let mut prefixes = Vec::new();
+    for (subscriber, member) in (1..).zip(&weir.policy.subscribers) {
+        for net in &member.prefixes {
+            if let IpNet::V4(net) = net {
+                prefixes.push((net.network(), net.prefix_len(), subscriber));
+            }
+        }
+    }
+    Subscribers {
+        plans: plans.iter().map(policy::encode::plan_config).collect(),
+        plan_classes: plans.iter().map(|plan| policy::encode::plan_class(port, plan)).collect(),
+        members: std::iter::once(0).chain(weir.policy.subscribers.iter().map(|of| of.plan as u16)).collect(),
+        prefixes,
+    }
 }
 
 /// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
@@ -130,7 +150,7 @@ fn burst(rate: BitRate) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_shared_maps::{AQM_PI2, HASH_FLOW, MODE_POLICER};
+    use weir_shared_maps::{AQM_PI2, CLASS_NONE, HASH_FLOW, MODE_POLICER, SIDE_SOURCE};
 
     use super::*;
     use crate::experiment::contender::all;
@@ -187,6 +207,26 @@ mod tests {
         assert_eq!((rules.start, rules.classes), (3, vec![0, 1]));
         assert_eq!((rules.dscp[46], rules.dscp[0], rules.size[99], rules.size[100]), (3, 2, 3, 1));
         assert!(rules.source.contains(&(std::net::Ipv4Addr::new(10, 78, 0, 7), 32, 3)), "{:?}", rules.source);
+    }
+
+    #[test]
+    fn plans_and_subscribers_are_encoded_as_for_the_maps() {
+        let config = policy(
+            "[weir]\nsubscribers = \"source\"\n[[weir.class]]\nname = \"a\"\n[[weir.class]]\nname = \"b\"\n\
+             [[weir.plan]]\nname = \"p\"\nup = \"2mbit\"\n[[weir.plan]]\nname = \"q\"\nup = \"3mbit\"\nclass = \"a\"\n\
+             [[weir.subscriber]]\nname = \"s\"\nprefixes = [\"10.0.0.1\", \"10.0.1.0/24\"]\nplan = \"q\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.port.side, u32::from(SIDE_SOURCE));
+        let subscribers = config.subscribers;
+        assert_eq!(subscribers.plan_classes, [CLASS_NONE, 0]);
+        let up = subscribers.plans.iter().map(|plan| weir_egress::pace_of_word(plan.up.rate_pace).unwrap());
+        assert_eq!(up.map(|pace| pace.bits_per_second()).collect::<Vec<_>>(), [2_000_000, 3_000_000]);
+        let [one, net] = [[10, 0, 0, 1], [10, 0, 1, 0]].map(std::net::Ipv4Addr::from);
+        assert_eq!(
+            (subscribers.prefixes, subscribers.members),
+            (vec![(one, 32, 1), (net, 24, 1)], vec![0, 1])
+        );
     }
 
     #[test]

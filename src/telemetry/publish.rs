@@ -5,6 +5,8 @@
 //! | `weir_ingress_packets_total` | counter | `device`, `outcome` ([`weir_shared_maps::IngressCounter`]) |
 //! | `weir_port_packets_total` | counter | `device`, `outcome` ([`weir_shared_maps::PortCounter`]) |
 //! | `weir_port_bytes_total` | counter | `device` |
+//! | `weir_class_packets_total` | counter | `device`, `class`, `outcome` ([`weir_shared_maps::ClassCounter`]) |
+//! | `weir_class_bytes_total` | counter | `device`, `class`; what egress accepted |
 //! | `weir_ingress_unaccounted_packets`, `weir_port_unaccounted_packets` | gauge | `device` |
 //! | `weir_ring_occupancy_packets`, `weir_ring_occupancy_max_packets`, `weir_ring_slots` | gauge | `device`, `ring` |
 //! | `weir_ring_backlog_bytes` | gauge | `device`, `ring` |
@@ -20,15 +22,17 @@
 //! | `weir_pause_frames_total` | counter | `device` (the ingress device), `state`: `xoff`, `xon`, `failed` |
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use weir_shared_maps::{CounterId as _, PortCounter};
+use weir_shared_maps::{ClassCounter, CounterId as _, PortCounter};
 
-use crate::datapath::{HeldSnapshot, IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
+use crate::datapath::{ClassSnapshot, HeldSnapshot, IngressSnapshot, PortSnapshot, RingSnapshot, Snapshot};
 
 /// Tells the recorder what each metric means. Call once after a recorder is installed.
 pub fn describe() {
     describe_counter!("weir_ingress_packets_total", Unit::Count, "Frames at an ingress device by outcome");
     describe_counter!("weir_port_packets_total", Unit::Count, "Frames at a port by outcome");
     describe_counter!("weir_port_bytes_total", Unit::Bytes, "Bytes the driver took, without overhead");
+    describe_counter!("weir_class_packets_total", Unit::Count, "Frames of a class of a port by outcome");
+    describe_counter!("weir_class_bytes_total", Unit::Bytes, "Bytes accepted of a class, without overhead");
     describe_gauge!("weir_ingress_unaccounted_packets", Unit::Count, "Received less the sum of outcomes");
     describe_gauge!("weir_port_unaccounted_packets", Unit::Count, "Seen less sent and dropped by any cause");
     describe_gauge!("weir_ring_slots", Unit::Count, "Slots of the TX ring");
@@ -88,8 +92,24 @@ fn port(port: &PortSnapshot) {
         }
     }
     gauge!("weir_port_unaccounted_packets", &device).set(port.unaccounted as f64);
+    for of_port in &port.classes {
+        class(&port.device, of_port);
+    }
     for state in &port.rings {
         ring(&port.device, state);
+    }
+}
+
+fn class(device: &str, class: &ClassSnapshot) {
+    let own = [("device", device.to_owned()), ("class", class.name.clone())];
+    for (outcome, count) in &class.counters {
+        if *outcome == ClassCounter::AcceptedBytes.name() {
+            counter!("weir_class_bytes_total", &own).absolute(*count);
+        } else {
+            let [device, class] = own.clone();
+            let labels = [device, class, ("outcome", (*outcome).to_owned())];
+            counter!("weir_class_packets_total", &labels).absolute(*count);
+        }
     }
 }
 
@@ -132,9 +152,46 @@ fn level(signal: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use weir_shared_maps::{BackOff, ClassConfig};
+    use zerocopy::FromZeros as _;
 
     use super::*;
+    use crate::config::back_off;
+    use crate::config::decode::running_class;
     use crate::telemetry::testing::snapshot;
+
+    #[test]
+    fn every_counter_of_every_class_reaches_the_exporter_with_its_port_and_its_class() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let mut snapshot = snapshot();
+        let class = |name: &str, first: u64| ClassSnapshot {
+            name: name.to_owned(),
+            default: false,
+            config: running_class(&ClassConfig::new_zeroed()),
+            back_off: back_off::running(&BackOff::new_zeroed(), |_| None),
+            counters: ClassCounter::ALL.iter().map(|counter| counter.name()).zip(first..).collect(),
+        };
+        snapshot.ports[0].classes = vec![class("voice", 100), class("bulk", 200)];
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            publish(&snapshot);
+        });
+        let text = handle.render();
+        for (name, first) in [("voice", 100), ("bulk", 200)] {
+            for (counter, count) in ClassCounter::ALL.iter().zip(first..) {
+                let labels = format!("device=\"wan0\",class=\"{name}\"");
+                let line = if *counter == ClassCounter::AcceptedBytes {
+                    format!("weir_class_bytes_total{{{labels}}} {count}")
+                } else {
+                    let outcome = counter.name();
+                    format!("weir_class_packets_total{{{labels},outcome=\"{outcome}\"}} {count}")
+                };
+                assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+            }
+        }
+        assert!(!text.contains("outcome=\"accepted_bytes\""), "bytes are no packets\n{text}");
+    }
 
     #[test]
     fn every_counter_and_gauge_reaches_the_exporter_with_its_labels() {

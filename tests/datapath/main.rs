@@ -24,6 +24,7 @@ mod back_off;
 mod daemon;
 mod divert;
 mod forward;
+mod framing;
 mod load;
 mod pause;
 mod policy;

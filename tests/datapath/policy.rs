@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
+
+use aya::{EbpfLoader, TestRun as _, TestRunAttrs, TestRunOptions};
+use weir::datapath::{netdev, objects::BASELINE};
+use weir_shared_maps::{ABI_VERSION, names};
 
 use super::frame::{BOTH, RECEIVER, SENDER, Udp, tagged, udp};
-use super::router::{Router, Running, privileged};
+use super::router::{LAN, Router, Running, WAN, privileged};
 
 /// Classes of `wan0`, one for each dimension, and a default one.
 const CLASSES: [&str; 10] =
@@ -155,4 +160,45 @@ fn sixty_four_rules_are_all_told_apart() {
         (class(2_000), class(2_062), class(2_063), class(2_064)),
         ("sport".into(), "sport".into(), "dport".into(), "default".into())
     );
+}
+
+#[test]
+fn a_frame_that_another_program_redirects_has_no_metadata_and_goes_to_the_default_class() {
+    let Some(_machine) = privileged("a_frame_that_another_program_redirects") else { return };
+    let router = Router::new();
+    let running = router.start_text(&text(&router, "[[rule]]\nclass = \"dscp\"\ndscp = \"ef\"\n"));
+    let frame = udp(RECEIVER.0).dscp(46).build();
+    assert_eq!(class_of(&router, &running, &frame), "dscp");
+    assert_eq!(running.port("no_metadata"), 0);
+
+    // A program that redirects everything into weir's own devmap, and looks at nothing.
+    let map = format!("/sys/fs/bpf/weir/{}/v{ABI_VERSION}/{}", router.instance(), names::MAP_DEVMAP);
+    const FRAMES: u32 = 5;
+    router.run(|| {
+        let (lan, wan) = (netdev::by_name(LAN).unwrap().ifindex, netdev::by_name(WAN).unwrap().ifindex);
+        let mut ebpf = EbpfLoader::new()
+            .map_pin_path(names::MAP_BASE_DEVMAP, Path::new(&map))
+            .override_global(names::GLOBAL_BASE_TARGET, &wan, true)
+            .load(BASELINE.bytes)
+            .unwrap();
+        let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_REDIRECT).unwrap();
+        program.load().unwrap();
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, lan, 0, 0].map(u32::to_ne_bytes).concat();
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            ctx_in: Some(&context),
+            repeat: FRAMES,
+            attrs: TestRunAttrs::new().xdp_live_frames(FRAMES),
+            ..TestRunOptions::new()
+        };
+        program.test_run(options).unwrap();
+    });
+    let left = router.drain();
+    assert!(left.len() == FRAMES as usize && left.iter().all(|frame| frame.dscp == 46), "{left:?}");
+    assert_eq!(running.port("no_metadata"), u64::from(FRAMES));
+    let expected = BTreeMap::from([("dscp".to_owned(), 1), ("default".to_owned(), FRAMES.into())]);
+    assert_eq!(seen(&running), expected);
+    let snapshot = running.snapshot();
+    assert_eq!((snapshot.ports[0].unaccounted, running.port("sent")), (0, u64::from(FRAMES) + 1));
 }

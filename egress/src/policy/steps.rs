@@ -2,7 +2,7 @@
 
 use weir_aqm::FlowVars;
 use weir_aqm::borrow::PortVars;
-use weir_shared_maps::{ClassConfig, HostState, PlanRates, SubscriberMeter};
+use weir_shared_maps::{ClassConfig, HostState, PlanRates, SubscriberCodel, SubscriberMeter};
 
 use super::{ClassVars, Work};
 
@@ -56,9 +56,9 @@ pub trait Steps {
         config: &ClassConfig,
         class: &mut ClassVars,
         flows: bool,
-        meter: Option<&mut SubscriberMeter>,
+        subscriber: Option<&mut SubscriberCodel>,
     ) -> bool {
-        work.control(config, class, flows, meter)
+        work.control(config, class, flows, subscriber)
     }
 
     /// [`Work::charge`].

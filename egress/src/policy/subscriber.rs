@@ -4,7 +4,7 @@
 //! ([`super::entity`]), so each has its rate wherever the rates add up to no more than the class has, and its part where they do.
 
 use weir_aqm::{Bytes, CodelParams, CodelVars, Conformance, GcraParams, Nanos, Verdict, gcra};
-use weir_shared_maps::{PlanRates, SubscriberMeter};
+use weir_shared_maps::{PlanRates, SubscriberCodel, SubscriberMeter};
 
 use crate::convert::pace_of_word;
 
@@ -18,10 +18,13 @@ pub(super) struct Wait {
     pub backlog: Bytes,
     /// The ceiling's theoretical arrival time after the packet.
     pub tat: Nanos,
+    /// Whether CoDel has something to remember.
+    pub above: bool,
 }
 
 impl Wait {
-    pub(super) const NONE: Self = Self { sojourn: Nanos::ZERO, backlog: Bytes::ZERO, tat: Nanos::ZERO };
+    pub(super) const NONE: Self =
+        Self { sojourn: Nanos::ZERO, backlog: Bytes::ZERO, tat: Nanos::ZERO, above: false };
 }
 
 /// The subscriber's weight in its class, 1 to 4,096.
@@ -49,30 +52,41 @@ pub(super) fn ask(rates: &PlanRates, meter: &SubscriberMeter, now: Nanos, cost: 
     match gcra::conform(&ceil, before, now, cost) {
         Conformance::Conform { tat } => {
             let sojourn = gcra::virtual_sojourn(before, now);
-            Some(Wait { sojourn, backlog: ceil.pace.bytes_in(sojourn), tat })
+            Some(Wait { sojourn, backlog: ceil.pace.bytes_in(sojourn), tat, above: meter.above != 0 })
         }
         Conformance::Exceed { excess: _ } => None,
     }
 }
 
-/// CoDel on the virtual queue. It is empty exactly when the TAT has passed, so that CoDel need not find out.
+/// CoDel on the virtual queue. It is empty exactly when the TAT has passed, so that CoDel need not find out. Below target, and
+/// with nothing to remember, its state is not looked at: few subscribers' is in the cache.
 #[inline(always)]
-pub(super) fn control(params: &CodelParams, meter: &mut SubscriberMeter, now: Nanos, wait: Wait) -> Verdict {
+pub(super) fn control(
+    params: &CodelParams,
+    state: &mut SubscriberCodel,
+    now: Nanos,
+    wait: &mut Wait,
+) -> Verdict {
+    if wait.sojourn < params.target && !wait.above {
+        return Verdict::Pass;
+    }
     let mut vars = CodelVars {
-        first_above: Nanos::from_nanos(meter.first_above_ns),
-        drop_next: Nanos::from_nanos(meter.drop_next_ns),
+        first_above: Nanos::from_nanos(state.first_above_ns),
+        drop_next: Nanos::from_nanos(state.drop_next_ns),
         last_arrival: now,
         last_sojourn: Nanos::MAX,
-        count: meter.count,
-        last_count: meter.last_count,
-        dropping: meter.dropping != 0,
+        count: state.count.into(),
+        last_count: state.last_count.into(),
+        dropping: state.dropping != 0,
     };
     let verdict = vars.on_enqueue(params, now, wait.sojourn, wait.backlog);
-    meter.first_above_ns = vars.first_above.as_nanos();
-    meter.drop_next_ns = vars.drop_next.as_nanos();
-    meter.count = vars.count;
-    meter.last_count = vars.last_count;
-    meter.dropping = u32::from(vars.dropping);
+    state.first_above_ns = vars.first_above.as_nanos();
+    state.drop_next_ns = vars.drop_next.as_nanos();
+    // CoDel's count stops at 65,535.
+    state.count = vars.count as u16;
+    state.last_count = vars.last_count as u16;
+    state.dropping = u32::from(vars.dropping);
+    wait.above = !vars.is_idle();
     verdict
 }
 

@@ -8,7 +8,7 @@ use weir_aqm::fairness::{self, FairnessVerdict};
 use weir_aqm::{Bytes, FlowVars, L4sParams, L4sVerdict, Nanos, Service, SharedTat, Verdict, l4s};
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, ClassPlace, FLAG_ECN, HostState, PacketMeta,
-    PlanRates, PortConfig, SubscriberMeter,
+    PlanRates, PortConfig, SubscriberCodel, SubscriberMeter,
 };
 
 use super::params::Wait;
@@ -214,13 +214,13 @@ impl Work {
         config: &ClassConfig,
         class: &mut ClassVars,
         flows: bool,
-        meter: Option<&mut SubscriberMeter>,
+        subscriber: Option<&mut SubscriberCodel>,
     ) -> bool {
         let own = self.by_subscriber() && config.aqm != AQM_NONE;
-        let word = match meter {
-            Some(meter) if own => {
+        let word = match subscriber {
+            Some(state) if own => {
                 let codel = self.params.gains.codel(&self.params.limits);
-                match subscriber::control(&codel, meter, self.packet.now, self.own) {
+                match subscriber::control(&codel, state, self.packet.now, &mut self.own) {
                     Verdict::Pass => Word::Pass,
                     Verdict::Signal => Word::Signal { may_mark: true },
                 }
@@ -295,6 +295,7 @@ impl Work {
     #[inline(always)]
     pub(super) fn charge_subscriber(&self, meter: &mut SubscriberMeter) {
         meter.ceil_tat_ns = self.own.tat.as_nanos();
+        meter.above = u16::from(self.own.above);
     }
 
     /// Takes the charge of class and port back.

@@ -7,7 +7,8 @@ use weir_egress::policy::{self, Action, Cause, ClassVars, Packet, Policy, Ruling
 use weir_egress::{Queue, pace_word};
 use weir_shared_maps::{
     AQM_CODEL, AQM_NONE, AqmState, ClassConfig, ClassPlace, DSCP_KEEP, FAIRNESS_NONE, FLAG_ECN, HostState,
-    MODE_BOTTLENECK, MODE_POLICER, MetaHead, PacketMeta, PlanRates, PortConfig, SubscriberMeter,
+    MODE_BOTTLENECK, MODE_POLICER, MetaHead, PacketMeta, PlanRates, PortConfig, SubscriberCodel,
+    SubscriberMeter,
 };
 use zerocopy::FromZeros;
 
@@ -71,7 +72,7 @@ pub struct Port {
     pub config: PortConfig,
     pub policy: Policy,
     pub classes: Vec<Member>,
-    pub subscribers: Vec<(PlanRates, SubscriberMeter)>,
+    pub subscribers: Vec<(PlanRates, SubscriberMeter, SubscriberCodel)>,
     /// The real queue in bottleneck mode: when it was looked at, bytes in it, and its true rate.
     ring: Option<(Nanos, f64, u64)>,
 }
@@ -121,7 +122,10 @@ impl Port {
     }
 
     pub fn with_subscribers(mut self, plans: &[PlanRates]) -> Self {
-        self.subscribers = plans.iter().map(|&plan| (plan, SubscriberMeter::new_zeroed())).collect();
+        self.subscribers = plans
+            .iter()
+            .map(|&plan| (plan, SubscriberMeter::new_zeroed(), SubscriberCodel::new_zeroed()))
+            .collect();
         for member in &mut self.classes {
             member.place.flow_mask = BUCKETS - 1;
         }
@@ -161,9 +165,9 @@ impl Port {
             destination_hash: 0,
         };
         let mut subscriber = self.subscribers.get_mut((frame.subscriber as usize).wrapping_sub(1));
-        let (rates, meter) = match &mut subscriber {
-            Some((rates, meter)) => (Some(&*rates), Some(meter)),
-            None => (None, None),
+        let (rates, meter, codel) = match &mut subscriber {
+            Some((rates, meter, codel)) => (Some(&*rates), Some(meter), Some(codel)),
+            None => (None, None, None),
         };
         work.find(&member.config, &member.place, &meta, rates);
         let key = *work.key();
@@ -174,6 +178,7 @@ impl Port {
             group: member.hosts.get_mut(key.group as usize),
             rates,
             meter,
+            codel,
         };
         let [peak, committed] = &member.policer;
         if !work.police(&member.config, peak, committed) {
@@ -200,6 +205,7 @@ impl Port {
             group: None,
             rates: None,
             meter: None,
+            codel: None,
         };
         policy::refund(&policy::Direct, &work, guaranteed, situation);
     }

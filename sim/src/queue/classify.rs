@@ -13,6 +13,7 @@ use weir_shared_maps::{
 };
 use weir_wire::{L3, Packet as Frame, ethernet};
 
+use super::subscribers::Members;
 use crate::{Packet, Protocol, address};
 
 /// Of the payload the ports are read, and nothing else.
@@ -49,8 +50,16 @@ impl Rules {
     pub const DIMENSIONS: u32 =
         DIM_DSCP | DIM_SIZE | DIM_PROTOCOL | DIM_DESTINATION_PORT | DIM_SOURCE | DIM_DESTINATION;
 
-    /// What ingress would pass on in a packet's metadata. `hashes` are the `HASH_*` that the port asks for.
-    pub(super) fn meta(&self, packet: &Packet, default_class: u32, hashes: u32, seed: u32) -> PacketMeta {
+    /// What ingress would pass on in a packet's metadata: the first rule that matches says the class, else the subscriber's
+    /// plan, else the port. `hashes` are the `HASH_*` that the port asks for.
+    pub(super) fn meta(
+        &self,
+        packet: &Packet,
+        members: &Members,
+        default_class: u32,
+        hashes: u32,
+        seed: u32,
+    ) -> PacketMeta {
         let mut meta = PacketMeta {
             head: MetaHead { magic: META_MAGIC, ip_version: 4, l3_offset: ethernet::HEADER_LEN as u8 },
             class: default_class as u16,
@@ -62,6 +71,10 @@ impl Rules {
         };
         let frame = Header::of(packet);
         let Ok(l3) = L3::parse_at(&frame, 4, ethernet::HEADER_LEN as u8) else { return meta };
+        meta.subscriber = members.find(&l3);
+        if let Some((plan, class)) = members.plan(meta.subscriber) {
+            (meta.plan, meta.class) = (plan, class as u16);
+        }
         if self.start != 0
             && let Some(rule) = first_match(self, self.start, self.dimensions, 0, &l3, &frame)
             && let Some(class) = self.classes.get(rule as usize)
@@ -214,9 +227,12 @@ impl Frame for Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ecn, FlowId, Service};
+    use crate::{Ecn, FlowId, Service, queue::Subscribers};
     use weir_aqm::Nanos;
-    use weir_shared_maps::SIZE_ENTRIES;
+    use weir_shared_maps::{
+        CLASS_NONE, DIM_DSCP, DIM_SIZE, DIM_SOURCE, PlanConfig, SIDE_SOURCE, SIZE_ENTRIES,
+    };
+    use zerocopy::FromZeros;
 
     fn packet(flow: u32, host: u16, dscp: u8, bytes: u32) -> Packet {
         let ecn = Ecn::NotEct;
@@ -243,7 +259,8 @@ mod tests {
         let any = (Ipv4Addr::UNSPECIFIED, 0, 1);
         rules.source = vec![any, (Ipv4Addr::new(10, 78, 1, 0), 24, 3)];
         rules.classes = vec![5, 6];
-        let class = |packet| rules.meta(&packet, 9, 0, 1).class;
+        let nobody = Members::new(&Subscribers::default(), 0);
+        let class = |packet| rules.meta(&packet, &nobody, 9, 0, 1).class;
         assert_eq!(class(packet(0, 0, 46, 1_514)), 5);
         assert_eq!(class(packet(0, 256, 0, 113)), 6);
         assert_eq!(class(packet(0, 256, 0, 114)), 9);
@@ -264,7 +281,8 @@ mod tests {
         rules.destination_port = (0..65_536).map(|port| if port == 80 { 3 } else { 2 }).collect();
         rules.source = vec![(Ipv4Addr::UNSPECIFIED, 0, 1), (address::of_host(3), 32, 3)];
         rules.destination = vec![(Ipv4Addr::UNSPECIFIED, 0, 1), (address::RECEIVER, 32, 3)];
-        let class = |packet| rules.meta(&packet, 9, 0, 1).class;
+        let nobody = Members::new(&Subscribers::default(), 0);
+        let class = |packet| rules.meta(&packet, &nobody, 9, 0, 1).class;
         assert_eq!(class(service(Protocol::Tcp, 80)), 5);
         assert_eq!(class(service(Protocol::Udp, 80)), 6);
         assert_eq!(class(service(Protocol::Tcp, 81)), 6);
@@ -273,8 +291,35 @@ mod tests {
     }
 
     #[test]
+    fn a_subscribers_plan_says_the_class_where_no_rule_does() {
+        let subscribers = Subscribers {
+            plans: vec![PlanConfig::new_zeroed(); 2],
+            plan_classes: vec![4, CLASS_NONE],
+            members: vec![1, 0, 1],
+            prefixes: vec![(Ipv4Addr::new(10, 0, 1, 0), 24, 1), (Ipv4Addr::new(10, 0, 2, 7), 32, 2)],
+        };
+        let members = Members::new(&subscribers, SIDE_SOURCE.into());
+        let rules = Rules {
+            start: 1,
+            dimensions: DIM_DSCP,
+            dscp: (0..64).map(|dscp| u64::from(dscp == 46)).collect(),
+            classes: vec![5],
+            ..Rules::default()
+        };
+        let meta = |host, dscp| rules.meta(&packet(0, host, dscp, 1_514), &members, 9, 0, 1);
+        for (host, dscp, subscriber, class) in
+            [(256, 0, 1, 4), (511, 46, 1, 5), (519, 0, 2, 9), (520, 0, 0, 9)]
+        {
+            let meta = meta(host, dscp);
+            assert_eq!((meta.subscriber, meta.class), (subscriber, class), "host {host}");
+        }
+    }
+
+    #[test]
     fn flows_and_hosts_have_hashes_of_their_own_if_the_port_asks() {
-        let meta = |flow, host, hashes| Rules::default().meta(&packet(flow, host, 0, 1_514), 0, hashes, 7);
+        let nobody = Members::new(&Subscribers::default(), 0);
+        let meta =
+            |flow, host, hashes| Rules::default().meta(&packet(flow, host, 0, 1_514), &nobody, 0, hashes, 7);
         let all = HASH_FLOW | HASH_SOURCE;
         let (one, other) = (meta(1, 1, all), meta(2, 1, all));
         assert_ne!(one.flow_hash, other.flow_hash);

@@ -18,6 +18,7 @@ mod policer;
 mod policy;
 mod ring;
 mod shaper;
+mod subscribers;
 mod water;
 mod weir;
 
@@ -45,6 +46,7 @@ pub use policer::Policer;
 pub use policy::{PolicyConfig, WeirPolicy};
 pub use ring::RingQueue;
 pub use shaper::Shaped;
+pub use subscribers::Subscribers;
 pub use water::WaterFilling;
 pub use weir::Weir;
 

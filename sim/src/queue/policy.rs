@@ -18,6 +18,7 @@ use weir_shared_maps::{
 use zerocopy::FromZeros;
 
 use super::classify::{Rules, ecn_bits};
+use super::subscribers::{Limited, Members, Subscribers};
 use super::weir::Weir;
 use super::{Controller, View};
 use crate::{Packet, Random, Rings};
@@ -35,6 +36,8 @@ pub struct PolicyConfig {
     pub rules: Rules,
     /// `HASH_*` of what the classes ask for.
     pub hashes: u32,
+    /// Who sends or receives, as `side` of the port's entry says.
+    pub subscribers: Subscribers,
 }
 
 impl PolicyConfig {
@@ -64,6 +67,7 @@ struct Port {
     policers: Vec<[Cell<Nanos>; 2]>,
     flows: Vec<FlowVars>,
     hosts: Vec<HostState>,
+    members: Members,
 }
 
 impl WeirPolicy {
@@ -84,6 +88,7 @@ impl WeirPolicy {
             policers: vec![Default::default(); config.classes.len()],
             flows: vec![FlowVars::default(); config.buckets()],
             hosts: vec![HostState::new_zeroed(); config.buckets()],
+            members: Members::new(&config.subscribers, config.port.side),
         };
         let port = Rc::new(RefCell::new(port));
         let rings = Weir::of_port(&config.port, rings, count, random).into_iter();
@@ -115,7 +120,7 @@ impl WeirPolicy {
     fn give_back(&mut self, index: usize) {
         let Some(charge) = self.charges.get(index & (BATCH_MAX - 1)) else { return };
         let mut port = self.port.borrow_mut();
-        let Port { config, policy, classes, flows, .. } = &mut *port;
+        let Port { config, policy, classes, flows, members, .. } = &mut *port;
         let class = charge.class as usize;
         let (Some(own), Some(place), Some(vars)) =
             (config.classes.get(class), config.places.get(class), classes.get_mut(class))
@@ -129,13 +134,16 @@ impl WeirPolicy {
         {
             return;
         }
+        let limited = members.limited(charge.subscriber);
+        let (rates, meter) = limited.map(|of| (of.rates, of.meter)).unzip();
         let situation = Situation {
             policy: &mut policy.vars,
             class: vars,
             flow: flows.get_mut(charge.flow as usize),
             group: None,
-            rates: None,
-            meter: None,
+            rates,
+            meter,
+            codel: None,
         };
         policy::refund(&Direct, &self.work, charge.kind == CHARGE_GUARANTEED, situation);
     }
@@ -152,13 +160,13 @@ impl Controller for WeirPolicy {
     }
 
     /// `judge` of `egress/src/bin/egress/classes.rs` and `act` of `policy.rs` beside it. A new code point is not written: nobody
-    /// behind the ring looks at it. There are no subscribers.
+    /// behind the ring looks at it.
     fn judge(&mut self, packet: &Packet) -> Decision {
         let queue = self.front();
         let Self { weir, port, charges, work } = self;
         let mut port = port.borrow_mut();
-        let Port { config, hash_seed, policy, classes, policers, flows, hosts } = &mut *port;
-        let meta = config.rules.meta(packet, config.port.default_class, config.hashes, *hash_seed);
+        let Port { config, hash_seed, policy, classes, policers, flows, hosts, members } = &mut *port;
+        let meta = config.rules.meta(packet, members, config.port.default_class, config.hashes, *hash_seed);
         let class = usize::from(meta.class);
         let cost = wire_bytes(&weir.config, weir.config.framing, packet.bytes);
         let offered = policy::Packet { now: queue.now, cost, ecn: ecn_bits(packet), dscp: packet.dscp };
@@ -174,15 +182,19 @@ impl Controller for WeirPolicy {
         if !work.begin(&weir.config, own, place, &queue, &offered) {
             return Decision::Accept;
         }
-        work.find(own, place, &meta, None);
+        let (rates, meter, codel) = match members.limited(meta.subscriber) {
+            Some(Limited { rates, meter, codel }) => (Some(rates), Some(meter), Some(codel)),
+            None => (None, None, None),
+        };
+        work.find(own, place, &meta, rates);
         let key = *work.key();
         *charge = Charge {
             class: meta.class.into(),
             kind: CHARGE_NONE,
             cost_bytes: cost.get() as u32,
             flow: key.flow,
-            subscriber: 0,
-            plan: 0,
+            subscriber: meta.subscriber,
+            plan: meta.plan.into(),
         };
         let in_use = |bucket: u32| (bucket != NOWHERE).then_some(bucket as usize);
         let situation = Situation {
@@ -190,8 +202,9 @@ impl Controller for WeirPolicy {
             class: vars,
             flow: in_use(key.flow).and_then(|bucket| flows.get_mut(bucket)),
             group: in_use(key.group).and_then(|bucket| hosts.get_mut(bucket)),
-            rates: None,
-            meter: None,
+            rates,
+            meter,
+            codel,
         };
         if !work.police(own, peak, committed) {
             policy::decide(&Direct, work, own, situation);

@@ -1,13 +1,16 @@
 //! Ports with classes, as the configuration would encode them (`src/config/policy` of the root crate).
 #![allow(dead_code, reason = "each test has its own use for a part of it")]
 
+use std::net::Ipv4Addr;
+
 use weir_aqm::Pace;
 use weir_egress::pace_word;
 use weir_shared_maps::{
-    AQM_CODEL, ClassConfig, ClassPlace, DIM_DSCP, DSCP_KEEP, FAIRNESS_NONE, FLAG_ECN, FLOW_BUCKETS,
-    HASH_FLOW, HASH_SOURCE, MODE_BOTTLENECK, MODE_POLICER, PortConfig,
+    AQM_CODEL, CLASS_NONE, ClassConfig, ClassPlace, DIM_DSCP, DSCP_KEEP, FAIRNESS_NONE, FLAG_ECN,
+    FLOW_BUCKETS, HASH_FLOW, HASH_SOURCE, MODE_BOTTLENECK, MODE_POLICER, PlanConfig, PlanRates, PortConfig,
+    SIDE_SOURCE,
 };
-use weir_sim::queue::{PolicyConfig, Rules};
+use weir_sim::queue::{PolicyConfig, Rules, Subscribers};
 use weir_sim::{Contender, port_config};
 use zerocopy::FromZeros;
 
@@ -78,7 +81,41 @@ fn policy(port: PortConfig, classes: Vec<ClassConfig>) -> PolicyConfig {
         ..Rules::default()
     };
     let port = PortConfig { classes: count, default_class: count - 1, ..port };
-    PolicyConfig { port, classes, places, rules, hashes: HASH_FLOW | HASH_SOURCE }
+    PolicyConfig {
+        port,
+        classes,
+        places,
+        rules,
+        hashes: HASH_FLOW | HASH_SOURCE,
+        subscribers: Subscribers::default(),
+    }
+}
+
+/// The port with subscribers behind it: host `n` is subscriber `n + 1`, with a guaranteed rate and a ceiling of so many Mbit/s.
+pub fn subscribers(mut config: PolicyConfig, rates: &[(u64, u64)]) -> PolicyConfig {
+    config.port.side = SIDE_SOURCE.into();
+    for place in config.places.iter_mut().filter(|place| place.flow_mask == u32::MAX) {
+        (place.flow_base, place.flow_mask) = (0, FLOW_BUCKETS - 1);
+    }
+    let burst_ns = 10 * MS;
+    let limited = |&(rate, ceil): &(u64, u64)| PlanRates {
+        rate_pace: pace(rate),
+        ceil_pace: pace(ceil),
+        rate_burst_ns: burst_ns,
+        ceil_burst_ns: burst_ns,
+    };
+    let plan = |rates| PlanConfig { up: limited(rates), ..PlanConfig::new_zeroed() };
+    let prefix = |plan: u32| {
+        let host = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + plan);
+        (host, 32, plan + 1)
+    };
+    config.subscribers = Subscribers {
+        plans: rates.iter().map(plan).collect(),
+        plan_classes: vec![CLASS_NONE; rates.len()],
+        members: std::iter::once(0).chain(0..rates.len() as u16).collect(),
+        prefixes: (0..rates.len() as u32).map(prefix).collect(),
+    };
+    config
 }
 
 /// weir with such a port.

@@ -3,13 +3,15 @@
 use ipnet::IpNet;
 use weir_aqm::{Bytes, GcraParams, Nanos, Pace, Pi2Params, Rate};
 use weir_egress::pace_word;
+use weir_ingress::subscriber::{halves, key4, key6};
 use weir_shared_maps::{
-    CLASS_NONE, COLOUR_DROP, ClassConfig, DSCP_KEEP, FAIRNESS_DESTINATION, FAIRNESS_DESTINATION_FLOW,
-    FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, HASH_DESTINATION, HASH_FLOW,
-    HASH_SOURCE, MAX_PREFIX_LENGTHS, POLICER_BYTES, POLICER_NONE, POLICER_PACKETS, PlanConfig, PlanRates,
-    PortConfig, PrefixMask4, PrefixMask6, PrefixMasks, SIDE_DESTINATION, SIDE_NONE, SIDE_SOURCE,
-    SubscriberKey4, SubscriberKey6,
+    CLASS_NONE, COLOUR_DROP, ClassConfig, DSCP_KEEP, ENTRY4_WORDS, ENTRY6_WORDS, FAIRNESS_DESTINATION,
+    FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
+    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_PREFIX_LENGTHS, POLICER_BYTES, POLICER_NONE,
+    POLICER_PACKETS, PlanConfig, PlanRates, PortConfig, PrefixMask4, PrefixMask6, PrefixMasks,
+    SIDE_DESTINATION, SIDE_NONE, SIDE_SOURCE,
 };
+use zerocopy::FromZeros as _;
 
 use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
@@ -188,30 +190,27 @@ pub fn plan_config(plan: &Plan) -> PlanConfig {
     PlanConfig { down: direction(plan.down), up: direction(plan.up) }
 }
 
-/// The key of a prefix in the subscriber maps.
+/// The key of a prefix in the tables of subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriberKey {
     /// IPv4.
-    V4(SubscriberKey4),
+    V4([u64; ENTRY4_WORDS]),
     /// IPv6.
-    V6(SubscriberKey6),
+    V6([u64; ENTRY6_WORDS]),
 }
 
 /// The key that stands for a prefix.
 pub fn subscriber_key(net: &IpNet) -> SubscriberKey {
-    let length = u32::from(net.prefix_len());
+    let length = net.prefix_len();
     match net.trunc() {
         IpNet::V4(net) => {
-            SubscriberKey::V4(SubscriberKey4 { address: u32::from_ne_bytes(net.network().octets()), length })
+            SubscriberKey::V4(key4(u32::from_ne_bytes(net.network().octets()), u32::from(length)))
         }
-        IpNet::V6(net) => SubscriberKey::V6(SubscriberKey6 {
-            address: weir_ingress::subscriber::words(net.network().octets()),
-            length,
-        }),
+        IpNet::V6(net) => SubscriberKey::V6(key6(halves(net.network().octets()), u64::from(length))),
     }
 }
 
-/// The prefix lengths in use, those of most prefixes first.
+/// The prefix lengths in use, those of most prefixes first. The tables' seed and sizes are not known here.
 pub fn prefix_masks<'a>(prefixes: impl Iterator<Item = &'a IpNet>) -> PrefixMasks {
     let mut counts = [[0_u32; 129]; 2];
     for net in prefixes {
@@ -227,17 +226,14 @@ pub fn prefix_masks<'a>(prefixes: impl Iterator<Item = &'a IpNet>) -> PrefixMask
         lengths.truncate(MAX_PREFIX_LENGTHS);
         lengths
     });
-    let mut masks = PrefixMasks {
-        v4: [PrefixMask4 { mask: 0, length: 0 }; MAX_PREFIX_LENGTHS],
-        v6: [PrefixMask6 { mask: [0; 4], length: 0 }; MAX_PREFIX_LENGTHS],
-    };
+    let mut masks = PrefixMasks::new_zeroed();
     for (entry, (length, _)) in masks.v4.iter_mut().zip(v4) {
         let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
         *entry = PrefixMask4 { mask: u32::from_ne_bytes(mask.to_be_bytes()), length };
     }
     for (entry, (length, _)) in masks.v6.iter_mut().zip(v6) {
         let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-        *entry = PrefixMask6 { mask: weir_ingress::subscriber::words(mask.to_be_bytes()), length };
+        *entry = PrefixMask6 { mask: halves(mask.to_be_bytes()), length: length.into() };
     }
     masks
 }
@@ -324,13 +320,14 @@ mod tests {
             // Any address of the prefix, masked, is its key.
             match (net, subscriber_key(net)) {
                 (IpNet::V4(net), SubscriberKey::V4(key)) => {
-                    let mask = masks.v4.iter().find(|mask| mask.length == key.length).unwrap();
-                    assert_eq!(u32::from_ne_bytes(net.broadcast().octets()) & mask.mask, key.address);
+                    let mask =
+                        masks.v4.iter().find(|mask| mask.length == u32::from(net.prefix_len())).unwrap();
+                    let address = u32::from_ne_bytes(net.broadcast().octets());
+                    assert_eq!(key4(address & mask.mask, mask.length), key);
                 }
                 (IpNet::V6(net), SubscriberKey::V6(key)) => {
-                    let address = weir_ingress::subscriber::words(net.broadcast().octets());
-                    let masked: Vec<u32> = address.iter().zip(masks.v6[0].mask).map(|(a, m)| a & m).collect();
-                    assert_eq!(masked, key.address);
+                    let ([high, low], mask) = (halves(net.broadcast().octets()), masks.v6[0]);
+                    assert_eq!(key6([high & mask.mask[0], low & mask.mask[1]], mask.length), key);
                 }
                 (net, key) => panic!("{net} is {key:?}"),
             }

@@ -9,13 +9,13 @@ use weir_egress::policy::{self, Class, ClassVars, NOWHERE, Packet, Policy, Situa
 use weir_shared_maps::{
     BATCH_MAX, CHARGE_BORROWED, CHARGE_GUARANTEED, CHARGE_NONE, CHARGE_UNJUDGED, Charge, ClassConfig,
     ClassPlace, HostState, MAX_CLASSES, MetaHead, PacketMeta, PlanRates, PortConfig, SIDE_DESTINATION,
-    SIDE_SOURCE, SubscriberMeter,
+    SIDE_SOURCE, SubscriberCodel, SubscriberMeter,
 };
 
 use crate::atomics::{fetch_add, load, try_lock, unlock};
 use crate::maps::{
     PORT_INDEX, WEIR_CHARGES, WEIR_CLASS_PLACE, WEIR_CLASS_STATE, WEIR_CLASSES, WEIR_FLOWS, WEIR_HOSTS,
-    WEIR_PLANS, WEIR_POLICY, WEIR_PORTS, WEIR_SUB_STATE, WEIR_WORK,
+    WEIR_PLANS, WEIR_POLICY, WEIR_PORTS, WEIR_SUB_CODEL, WEIR_SUB_DOWN, WEIR_SUB_UP, WEIR_WORK,
 };
 use crate::steps::{Verified, step_police};
 
@@ -124,12 +124,13 @@ pub fn judge(
             return unjudged(&member, config, packet.cost, charge);
         }
         settle(member.policy);
-        let (rates, meter) = subscriber(config.side, meta.plan.into(), meta.subscriber);
+        let Limited { rates, meter, codel, plan } = subscriber(config.side, meta.subscriber);
         work.find(member.config, member.place, meta, rates.as_ref());
         let key = *work.key();
         charge.flow = key.flow;
-        (charge.subscriber, charge.plan) = (meta.subscriber, meta.plan.into());
-        let meter = if lock_meter(meter) { meter } else { ptr::null_mut() };
+        (charge.subscriber, charge.plan) = (meta.subscriber, plan);
+        let (meter, codel) =
+            if lock_meter(meter) { (meter, codel) } else { (ptr::null_mut(), ptr::null_mut()) };
         let situation = Situation {
             policy: &mut (*member.policy).vars,
             class: &mut *member.vars,
@@ -137,6 +138,7 @@ pub fn judge(
             group: group(key.group),
             rates: rates.as_ref(),
             meter: meter.as_mut(),
+            codel: codel.as_mut(),
         };
         policy::decide(&Verified, work, member.config, situation);
         if !meter.is_null() {
@@ -186,7 +188,7 @@ fn give_back(config: &PortConfig, port: u32, charge: &Charge) -> bool {
         if !lock(&raw mut (*member.policy).busy) {
             return false;
         }
-        let (rates, meter) = subscriber(config.side, charge.plan, charge.subscriber);
+        let Limited { rates, meter, .. } = subscriber(config.side, charge.subscriber);
         let meter = if lock_meter(meter) { meter } else { ptr::null_mut() };
         let situation = Situation {
             policy: &mut (*member.policy).vars,
@@ -195,6 +197,7 @@ fn give_back(config: &PortConfig, port: u32, charge: &Charge) -> bool {
             group: None,
             rates: rates.as_ref(),
             meter: meter.as_mut(),
+            codel: None,
         };
         policy::refund(&Verified, work, charge.kind == CHARGE_GUARANTEED, situation);
         if !meter.is_null() {
@@ -271,25 +274,42 @@ unsafe fn lock_meter(meter: *mut SubscriberMeter) -> bool {
     !meter.is_null() && unsafe { lock(&raw mut (*meter).busy) }
 }
 
-/// The limited rates and the state of a packet's subscriber at a port; null where it has none.
+/// A packet's subscriber where a port limits it; null pointers where it has none.
+struct Limited {
+    rates: *const PlanRates,
+    meter: *mut SubscriberMeter,
+    codel: *mut SubscriberCodel,
+    plan: u32,
+}
+
+/// The rates and the state of a packet's subscriber at a port.
 #[inline(always)]
-fn subscriber(side: u32, plan: u32, subscriber: u32) -> (*const PlanRates, *mut SubscriberMeter) {
-    const NOBODY: (*const PlanRates, *mut SubscriberMeter) = (ptr::null(), ptr::null_mut());
+fn subscriber(side: u32, subscriber: u32) -> Limited {
+    const NOBODY: Limited =
+        Limited { rates: ptr::null(), meter: ptr::null_mut(), codel: ptr::null_mut(), plan: 0 };
     if subscriber == 0 {
         return NOBODY;
     }
-    let (Some(plan), Some(state)) = (WEIR_PLANS.get_ptr(plan), WEIR_SUB_STATE.get_ptr_mut(subscriber)) else {
+    let down = side == u32::from(SIDE_DESTINATION);
+    if !down && side != u32::from(SIDE_SOURCE) {
+        return NOBODY;
+    }
+    let meters = if down { &WEIR_SUB_DOWN } else { &WEIR_SUB_UP };
+    let (Some(meter), Some(control)) =
+        (meters.get_ptr_mut(subscriber), WEIR_SUB_CODEL.get_ptr_mut(subscriber))
+    else {
         return NOBODY;
     };
-    // SAFETY: map values; the places of fields are computed, and one word of a plan read.
+    // SAFETY: map values; the places of fields are computed, and a word of a meter and of a plan read.
     unsafe {
-        if side == u32::from(SIDE_DESTINATION) && (*plan).down.rate_pace != 0 {
-            (&raw const (*plan).down, &raw mut (*state).down)
-        } else if side == u32::from(SIDE_SOURCE) && (*plan).up.rate_pace != 0 {
-            (&raw const (*plan).up, &raw mut (*state).up)
+        let plan = u32::from((*meter).plan);
+        let Some(rates) = WEIR_PLANS.get_ptr(plan) else { return NOBODY };
+        let (rates, codel) = if down {
+            (&raw const (*rates).down, &raw mut (*control).down)
         } else {
-            NOBODY
-        }
+            (&raw const (*rates).up, &raw mut (*control).up)
+        };
+        if (*rates).rate_pace == 0 { NOBODY } else { Limited { rates, meter, codel, plan } }
     }
 }
 

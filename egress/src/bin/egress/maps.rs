@@ -4,6 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, PerCpuArray, RingBuf},
 };
@@ -11,7 +12,8 @@ use weir_egress::policy::Work;
 use weir_shared_maps::{
     BatchCharges, BatchScratch, ClassConfig, ClassCounter, ClassCounters, ClassPlace, ClassState, CounterId,
     EVENTS_BYTES, FlowState, HostState, MAX_CLASSES, PlanConfig, PolicyState, PortConfig, PortCounter,
-    PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberState,
+    PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberControl,
+    SubscriberMeter,
 };
 
 use crate::policy::Desk;
@@ -54,7 +56,11 @@ pub static WEIR_CLASS_CNT: PerCpuArray<ClassCounters> = PerCpuArray::with_max_en
 #[map]
 pub static WEIR_PLANS: Array<PlanConfig> = Array::with_max_entries(1, 0);
 #[map]
-pub static WEIR_SUB_STATE: Array<SubscriberState> = Array::with_max_entries(1, 0);
+pub static WEIR_SUB_DOWN: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_UP: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_CODEL: Array<SubscriberControl> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub static WEIR_CLASS_PLACE: Array<ClassPlace> = Array::with_max_entries(1, 0);

@@ -3,7 +3,7 @@
 
 use weir_aqm::{FlowVars, TrtcmVars, borrow::PortVars};
 use weir_egress::policy::{ClassVars, Steps, Work};
-use weir_shared_maps::{ClassConfig, HostState, PlanRates, SubscriberMeter};
+use weir_shared_maps::{ClassConfig, HostState, PlanRates, SubscriberCodel, SubscriberMeter};
 
 use crate::cell::Tat;
 
@@ -51,10 +51,10 @@ impl Steps for Verified {
         config: &ClassConfig,
         class: &mut ClassVars,
         flows: bool,
-        meter: Option<&mut SubscriberMeter>,
+        subscriber: Option<&mut SubscriberCodel>,
     ) -> bool {
-        let meter = meter.map_or(core::ptr::null_mut(), |meter| &raw mut *meter);
-        step_control(work, config, class, u32::from(flows), meter) != 0
+        let subscriber = subscriber.map_or(core::ptr::null_mut(), |state| &raw mut *state);
+        step_control(work, config, class, u32::from(flows), subscriber) != 0
     }
 
     #[inline(always)]
@@ -169,12 +169,12 @@ pub extern "C" fn step_control(
     config: *const ClassConfig,
     class: *mut ClassVars,
     flows: u32,
-    meter: *mut SubscriberMeter,
+    subscriber: *mut SubscriberCodel,
 ) -> u32 {
     // SAFETY: as above.
-    match unsafe { (work.as_mut(), config.as_ref(), class.as_mut(), meter.as_mut()) } {
-        (Some(work), Some(config), Some(class), meter) => {
-            u32::from(work.control(config, class, flows != 0, meter))
+    match unsafe { (work.as_mut(), config.as_ref(), class.as_mut(), subscriber.as_mut()) } {
+        (Some(work), Some(config), Some(class), subscriber) => {
+            u32::from(work.control(config, class, flows != 0, subscriber))
         }
         _ => NOTHING,
     }

@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, LpmTrie, PerCpuArray, RingBuf},
 };
 use weir_shared_maps::{
     BackOff, ClassCounter, ClassCounters, CounterId, DivertState, EVENTS_BYTES, IngressConfig,
     IngressCounters, MAX_CLASSES, MAX_PORTS, PauseState, PortConfig, PortCounter, PortCounters, PortRoute,
-    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4,
-    SubscriberKey6,
+    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberMeter,
 };
 
 #[unsafe(no_mangle)]
@@ -102,9 +102,13 @@ pub static WEIR_PLAN_CLASS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_SUB_MASKS: Array<PrefixMasks> = Array::with_max_entries(1, 0);
 #[map]
-pub static WEIR_SUB4: HashMap<SubscriberKey4, SubscriberEntry> = HashMap::with_max_entries(1, 0);
+pub static WEIR_SUB4: Array<SubscriberBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static WEIR_SUB6: HashMap<SubscriberKey6, SubscriberEntry> = HashMap::with_max_entries(1, 0);
+pub static WEIR_SUB6: Array<SubscriberBucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_DOWN: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_SUB_UP: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Adds one to a counter of a port on this CPU, and to that of a class where the port has classes.
 #[inline(always)]

@@ -11,18 +11,21 @@ use weir_ingress::{
     hash::{destination_hash, flow_hash, source_hash},
     key::transport,
     rules::{RuleTables, first_match},
-    subscriber::{SubscriberTable, subscriber_of},
+    subscriber::{SubscriberTables, subscriber_of},
+    table::{Buckets, Place, find},
 };
 use weir_shared_maps::{
-    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, MetaHead, PacketMeta,
-    PortRoute, SIDE_NONE, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    ENTRY4_WORDS, ENTRY6_WORDS, HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES,
+    META_MAGIC, MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket,
+    SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 use weir_wire::{L3, RawPacket, ethernet};
 
 use crate::maps::{
     DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, VLANS, WEIR_PLAN_CLASS,
     WEIR_R_DPORT, WEIR_R_DSCP, WEIR_R_DST4, WEIR_R_DST6, WEIR_R_PROTO, WEIR_R_SIZE, WEIR_R_SPORT,
-    WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS, WEIR_SUB_MASKS, WEIR_SUB4, WEIR_SUB6,
+    WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS, WEIR_SUB_DOWN, WEIR_SUB_MASKS, WEIR_SUB_UP,
+    WEIR_SUB4, WEIR_SUB6,
 };
 use crate::route::Routed;
 
@@ -45,15 +48,14 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) 
     };
     let (version, vlan) = (routed.version, routed.vlan);
     if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
-        let found = subscriber(ctx.data(), ctx.data_end(), version, vlan, u32::from(route.side));
-        let (subscriber, plan) = (found as u32, (found >> 32) as u32);
-        (meta.subscriber, meta.plan) = (subscriber, plan as u16);
+        meta.subscriber = subscriber(ctx.data(), ctx.data_end(), version, vlan, u32::from(route.side));
         if PLAN_CLASSES.load() != 0
-            && subscriber != 0
-            && let Some(class) = WEIR_PLAN_CLASS.get(route.port * MAX_PLANS + plan)
+            && meta.subscriber != 0
+            && let Some(plan) = plan_of(meta.subscriber, route.side)
+            && let Some(class) = WEIR_PLAN_CLASS.get(route.port * MAX_PLANS + u32::from(plan))
             && *class < MAX_CLASSES
         {
-            meta.class = *class as u16;
+            (meta.class, meta.plan) = (*class as u16, plan);
         }
     }
     if rules_here() != 0 {
@@ -74,6 +76,14 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) 
     meta
 }
 
+/// The plan of a subscriber.
+#[inline(always)]
+fn plan_of(subscriber: u32, side: u8) -> Option<u16> {
+    let meters = if side == SIDE_DESTINATION { &WEIR_SUB_DOWN } else { &WEIR_SUB_UP };
+    // SAFETY: a map's value; user space writes the plan whole.
+    meters.get_ptr(subscriber).map(|meter| unsafe { (&raw const (*meter).plan).read_volatile() })
+}
+
 /// Bits of the rules that may match what arrives here.
 #[inline(always)]
 fn rules_here() -> u64 {
@@ -87,16 +97,13 @@ fn matching_rule(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
     first_match(&Maps, rules_here(), DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
 }
 
-/// The subscriber in the lower and its plan in the upper half; 0 for nobody.
+/// 0 for nobody.
 #[inline(never)]
-fn subscriber(start: usize, end: usize, version: u32, vlan: u32, side: u32) -> u64 {
+fn subscriber(start: usize, end: usize, version: u32, vlan: u32, side: u32) -> u32 {
     let (Some((l3, _)), Some(masks)) = (headers(start, end, version, vlan), WEIR_SUB_MASKS.get(0)) else {
         return 0;
     };
-    match subscriber_of(&Maps, masks, side as u8, &l3) {
-        Some(entry) => u64::from(entry.plan) << 32 | u64::from(entry.subscriber),
-        None => 0,
-    }
+    subscriber_of(&Maps, masks, side as u8, &l3)
 }
 
 #[inline(never)]
@@ -180,16 +187,48 @@ impl RuleTables for Maps {
     }
 }
 
-impl SubscriberTable for Maps {
+impl SubscriberTables for Maps {
     #[inline(always)]
-    fn v4(&self, key: &SubscriberKey4) -> Option<SubscriberEntry> {
-        // SAFETY: user space replaces an entry's eight bytes at once; a reader sees the one or the other.
-        unsafe { WEIR_SUB4.get(key) }.copied()
+    fn v4(&self, place: Place, key: [u64; ENTRY4_WORDS]) -> u32 {
+        let [word] = key;
+        find_subscriber4(place.0, word)
     }
     #[inline(always)]
-    fn v6(&self, key: &SubscriberKey6) -> Option<SubscriberEntry> {
-        // SAFETY: as above.
-        unsafe { WEIR_SUB6.get(key) }.copied()
+    fn v6(&self, place: Place, key: [u64; ENTRY6_WORDS]) -> u32 {
+        let [length, high, low] = key;
+        find_subscriber6(place.0, length, high, low)
+    }
+}
+
+/// Global functions (their names are exported): the verifier looks at each once, not once for each prefix length.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_subscriber4(place: u32, key: u64) -> u32 {
+    find(&Table(&WEIR_SUB4), Place(place), &[key])
+}
+
+/// As [`find_subscriber4`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_subscriber6(place: u32, length: u64, high: u64, low: u64) -> u32 {
+    find(&Table(&WEIR_SUB6), Place(place), &[length, high, low])
+}
+
+/// A table of subscribers in its map.
+struct Table(&'static Array<SubscriberBucket>);
+
+impl Buckets for Table {
+    type Bucket = *const u64;
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<*const u64> {
+        self.0.get_ptr(index).map(<*const SubscriberBucket>::cast)
+    }
+
+    #[inline(always)]
+    fn word(&self, bucket: *const u64, at: usize) -> u64 {
+        // SAFETY: a word of a map's value, which user space writes whole.
+        unsafe { bucket.add(at).read_volatile() }
     }
 }
 
