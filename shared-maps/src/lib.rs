@@ -25,10 +25,10 @@ pub use backpressure::{
     STICKY_DIVERTED, STICKY_SPILLED, STICKY_STRAIGHT, StickyState,
 };
 pub use config::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
-    FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_METER,
-    MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, STACK_CHARGE, STACK_DECIDE,
-    STACK_IGNORE, VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO,
+    FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK,
+    MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, STACK_CHARGE,
+    STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
 };
 pub use counters::{
     ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,
@@ -49,7 +49,7 @@ pub use policy::{
 };
 pub use state::{
     AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
-    META_MAGIC, MetaHead, PacketMeta, Pi2State, PortState, RingHistory, RingState, SIGNAL_CLEAR,
+    META_MAGIC, MetaHead, PacketMeta, Pi2State, PieState, PortState, RingHistory, RingState, SIGNAL_CLEAR,
     SIGNAL_CONGESTED, SIGNAL_FULL, SignalState,
 };
 

@@ -64,7 +64,7 @@ pub struct CodelState {
     pub reserved: u32,
 }
 
-/// PI2's per-queue variables.
+/// PI2's per-queue variables; PIE uses all but the probability.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Pi2State {
@@ -78,6 +78,18 @@ pub struct Pi2State {
     pub random: u32,
 }
 
+/// What PIE has beside the variables of [`Pi2State`], whose updates, delay and random numbers it shares.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PieState {
+    /// Probability of a signal, in 2^-56.
+    pub p_q56: u64,
+    /// Probability accumulated since the last signal, in 2^-56.
+    pub accumulated_q56: u64,
+    /// What is left of the burst allowance.
+    pub burst_ns: u64,
+}
+
 /// The AQM of one queue: a ring (bottleneck mode) or a port (policer and virtual mode).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -86,6 +98,8 @@ pub struct AqmState {
     pub codel: CodelState,
     /// PI2's variables.
     pub pi2: Pi2State,
+    /// PIE's variables.
+    pub pie: PieState,
     /// Non-zero while a CPU updates the variables (compare and swap; never waited for).
     pub busy: u32,
     /// Reserved, zero.
@@ -159,7 +173,7 @@ pub struct RingState {
     pub aqm: AqmState,
 }
 
-const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 8));
+const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 24 + 8));
 
 /// One remembered frame.
 #[repr(C)]

@@ -106,7 +106,8 @@ impl Instance {
         let rules = policy::compiled(config);
         let sizes = Sizes { rings, ifindexes, policy: PolicySizes::of(config, &rules) };
         let shared = Some((directory.as_path(), sizes));
-        let mut observer = EGRESS.open(shared, &[])?;
+        let classes = encoded.iter().map(|config| config.classes).max().unwrap_or(0);
+        let mut observer = EGRESS.open(shared, &[(names::GLOBAL_CLASSES, classes)])?;
         // The ingress object makes the maps that egress does not know; every device gets a copy below.
         let mut maps = INGRESS.open(shared, &[])?;
         let mut devmap: DevMapHash<MapData> = take(&mut maps, names::MAP_DEVMAP)?;

@@ -74,6 +74,33 @@ pub fn run(
     rates(&first, &last)
 }
 
+/// The same, with what `sample` gives every five milliseconds of the window.
+pub fn run_sampled(
+    router: &Router,
+    running: &Running,
+    loads: &[Load],
+    drain: Drain,
+    (settle, window): (Duration, Duration),
+    sample: impl Fn() -> u64,
+) -> (Rates, Vec<u64>) {
+    let stop = AtomicBool::new(false);
+    let (first, samples, last) = std::thread::scope(|scope| {
+        scope.spawn(|| generate(router, loads, drain, &stop));
+        pause(settle);
+        let first = read(running);
+        let end = Instant::now() + window;
+        let mut samples = Vec::new();
+        while Instant::now() < end {
+            samples.push(sample());
+            pause(Duration::from_millis(5));
+        }
+        let last = read(running);
+        stop.store(true, Ordering::Relaxed);
+        (first, samples, last)
+    });
+    (rates(&first, &last), samples)
+}
+
 /// The same with each load on a thread, and a CPU, of its own.
 pub fn run_on_two(
     router: &Router,

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::frame::{RECEIVER, Udp, udp};
-use super::load::{Drain, Load, Rates, run, run_on_two};
+use super::load::{Drain, Load, Rates, run, run_on_two, run_sampled};
 use super::router::{Router, Running, privileged, wait_for};
 
 const MBIT: u64 = 1_000_000;
@@ -180,6 +180,33 @@ fn colours_follow_two_rates_and_the_code_point_follows_the_colour() {
     seen.sort_unstable();
     seen.dedup();
     assert!(seen.iter().all(|dscp| [10, 12].contains(dscp)) && seen.contains(&12), "{seen:?}");
+}
+
+#[test]
+fn a_class_with_pie_holds_its_queue_near_the_target_where_a_slow_controller_leaves_it_at_the_limit() {
+    let Some(_machine) = privileged("a_class_with_pie_holds") else { return };
+    // A link of 20 Mbit/s that is offered a tenth more, by somebody who heeds no signal.
+    let median_ms = |class: &str| {
+        let router = Router::new();
+        let port = "mode = \"bottleneck\"\n[port.aqm]\nlimit = \"120ms\"";
+        let running = router.start_text(&config(&router, port, &[class]));
+        let predicted = || running.reader().ring(0).unwrap().predicted_ns;
+        let load = [Load::new([frame(5_000)], 22 * MBIT)];
+        let times = (8 * SETTLE, WINDOW);
+        let (rates, mut sojourns) =
+            run_sampled(&router, &running, &load, Drain::Rate(20 * MBIT), times, predicted);
+        adds_up(&running);
+        assert!(rates.total >= 0.95 * (20 * MBIT) as f64, "{class}: {}", rates.total);
+        sojourns.sort_unstable();
+        (sojourns[sojourns.len() / 2] as f64 / 1e6, rates)
+    };
+    let (pie, rates) = median_ms("[port.class.aqm]\nalgorithm = \"pie\"");
+    let counters = &rates.counters["c0"];
+    assert!((7.5..=30.0).contains(&pie), "{pie} ms; {counters:?}");
+    assert!(counters["aqm"] > 10 * (counters["limit"] + counters["class_share"]), "{counters:?}");
+    // CoDel's first signal comes after an interval and its next ones slowly: until then the limit alone bounds the queue.
+    let (bounded, _) = median_ms("[port.class.aqm]\ntarget = \"15ms\"\ninterval = \"4s\"\nlimit = \"120ms\"");
+    assert!(bounded > 2.0 * pie, "{bounded} ms at the limit, {pie} ms with PIE");
 }
 
 /// The port is idle: nothing but the policer holds the class back.
