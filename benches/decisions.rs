@@ -186,6 +186,7 @@ fn decide(c: &mut Criterion) {
                     slots: 1_000,
                     head_sojourn: Nanos::from_nanos(u64::from(frames) * FRAME_NS),
                     pace,
+                    ..Queue::NONE
                 };
                 bottleneck::decide(&config, aqm, &queue, &mut state)
             });

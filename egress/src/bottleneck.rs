@@ -108,6 +108,7 @@ pub(crate) mod tests {
             slots: 1000,
             head_sojourn: pace.map_or(Nanos::ZERO, |p| p.time_for(backlog)),
             pace,
+            ..Queue::NONE
         }
     }
 

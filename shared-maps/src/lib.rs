@@ -48,9 +48,9 @@ pub use policy::{
     SubscriberKey4, SubscriberKey6, SubscriberMeter, SubscriberState,
 };
 pub use state::{
-    AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS,
-    META_MAGIC, MetaHead, PacketMeta, Pi2State, PieState, PortState, RingHistory, RingState, SIGNAL_CLEAR,
-    SIGNAL_CONGESTED, SIGNAL_FULL, SignalState,
+    AqmState, BATCH_MAX, BatchScratch, CodelState, DrainState, FORGOTTEN_NS, HISTORY_LEN, HistoryEntry,
+    LOCATE_INTERVAL_NS, META_MAGIC, MetaHead, PacketMeta, Pi2State, PieState, PortState, RINGS_SUMMED,
+    RingHistory, RingState, SIGNAL_CLEAR, SIGNAL_CONGESTED, SIGNAL_FULL, SignalState,
 };
 
 /// Version of everything in this crate; the directory of the pins carries it.

@@ -9,6 +9,11 @@ pub const BATCH_MAX: usize = 16;
 
 /// How long a ring's address is believed: queues can be detached and attached again while a device lives.
 pub const LOCATE_INTERVAL_NS: u64 = 10_000_000;
+/// Where a ring was last located this long ago, nobody sends into it, and its address is not trusted for the sum of a port's
+/// rings.
+pub const FORGOTTEN_NS: u64 = 1_000_000_000;
+/// Most rings of a port whose classes share all of them.
+pub const RINGS_SUMMED: u32 = 16;
 
 /// [`SignalState::level`]: traffic may come.
 pub const SIGNAL_CLEAR: u32 = 0;
@@ -165,15 +170,17 @@ pub struct RingState {
     pub read_errors: u32,
     /// Non-zero while a CPU updates drain rate and signal (compare and swap; never waited for).
     pub busy: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// The same for [`Self::all`].
+    pub all_busy: u32,
     /// The drain rate.
     pub drain: DrainState,
+    /// That of all rings of the port together, as the CPUs of this ring see it; with classes in front of several rings.
+    pub all: DrainState,
     /// The AQM in bottleneck mode.
     pub aqm: AqmState,
 }
 
-const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 24 + 8));
+const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 2 * 48 + (48 + 24 + 24 + 8));
 
 /// One remembered frame.
 #[repr(C)]
@@ -217,6 +224,10 @@ pub struct BatchScratch {
     pub head_sojourn_ns: u64,
     /// Bytes accepted in this batch.
     pub accepted_bytes: u64,
+    /// With classes in front of several rings: bytes in the other rings when the batch began.
+    pub others_bytes: u64,
+    /// With classes in front of several rings: the drain rate of all of them, a pace word.
+    pub all_pace: u64,
     /// The port the batch belongs to.
     pub port: u32,
     /// Frames in the ring when the batch began, plus those accepted since.
@@ -233,7 +244,7 @@ pub struct BatchScratch {
     pub lengths: [u32; BATCH_MAX],
 }
 
-const _: () = assert!(size_of::<BatchScratch>() == 32 + 24 + 64);
+const _: () = assert!(size_of::<BatchScratch>() == 48 + 24 + 64);
 
 /// [`MetaHead::magic`] of this ABI version.
 pub const META_MAGIC: u16 = 0x7702;

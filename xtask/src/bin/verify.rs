@@ -17,7 +17,7 @@ use clap::Parser;
 use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
 use weir_shared_maps::{
     AQM_CODEL, AQM_NONE, AQM_PI2, AQM_PIE, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM,
-    MAX_CLASSES, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, names,
+    MAX_CLASSES, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, RINGS_SUMMED, names,
 };
 
 const GOLDEN: &str = "tests/golden/verifier.toml";
@@ -196,6 +196,16 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
             ];
             note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
         }
+    }
+    for driver in DRIVERS.into_iter().filter(|driver| driver.1 != DRIVER_NONE) {
+        let name = format!("{} mode=bottleneck driver={} rings=16", names::PROG_POLICY, driver.0);
+        let globals = [
+            (names::GLOBAL_MODE, MODE_BOTTLENECK),
+            (names::GLOBAL_DRIVER, driver.1),
+            (names::GLOBAL_CLASSES, MAX_CLASSES),
+            (names::GLOBAL_RINGS, RINGS_SUMMED),
+        ];
+        note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
     }
     for program in [
         names::PROG_OBSERVER_BTF,
