@@ -230,7 +230,7 @@ fn a_class_with_pie_holds_its_queue_near_the_target_where_a_slow_controller_leav
         sojourns.sort_unstable();
         (sojourns[sojourns.len() / 2] as f64 / 1e6, rates)
     };
-    let (pie, rates) = median_ms("[port.class.aqm]\nalgorithm = \"pie\"");
+    let (pie, rates) = median_ms("[port.class.aqm]\nalgorithm = \"pie\"\nlimit = \"120ms\"");
     let counters = &rates.counters["c0"];
     assert!((7.5..=30.0).contains(&pie), "{pie} ms; {counters:?}");
     assert!(counters["aqm"] > 10 * (counters["limit"] + counters["class_share"]), "{counters:?}");
