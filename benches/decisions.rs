@@ -10,7 +10,9 @@ use weir::config::policy::{
     MatchRule,
     compile::{Compiled, compile},
 };
-use weir_aqm::{Bytes, CodelParams, CodelVars, GcraParams, Nanos, Pace, Pi2Params, Pi2Vars, gcra};
+use weir_aqm::{
+    Bytes, CodelParams, CodelVars, GcraParams, Nanos, Pace, Pi2Params, Pi2Vars, PieParams, PieVars, gcra,
+};
 use weir_egress::{
     Queue, bottleneck,
     observe::{Look, observe},
@@ -33,7 +35,7 @@ const FRAME_NS: u64 = FRAME * 8 * 1_000_000_000 / RATE;
 criterion_group! {
     name = decisions;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-    targets = parse, classify, controllers, meter, decide, look, rules
+    targets = parse, classify, controllers, pie, meter, decide, look, rules
 }
 criterion_main!(decisions);
 
@@ -116,6 +118,18 @@ fn controllers(c: &mut Criterion) {
     });
 }
 
+fn pie(c: &mut Criterion) {
+    let (params, mut vars) = (PieParams::rfc_8033(Bytes::new(FRAME)), PieVars::default());
+    let (mut clock, mut random) = (Clock(1), 1_u32);
+    c.bench_function("aqm/pie on_enqueue", |b| {
+        b.iter(|| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let delay = Nanos::from_millis(black_box(20));
+            vars.on_enqueue(&params, clock.tick(), delay, Bytes::new(FRAME * 20), random)
+        });
+    });
+}
+
 fn meter(c: &mut Criterion) {
     // Within the range that a pace takes, as every constant rate here.
     let Some(pace) = Pace::from_bits_per_second(RATE) else { return };
@@ -172,6 +186,7 @@ fn decide(c: &mut Criterion) {
                     slots: 1_000,
                     head_sojourn: Nanos::from_nanos(u64::from(frames) * FRAME_NS),
                     pace,
+                    ..Queue::NONE
                 };
                 bottleneck::decide(&config, aqm, &queue, &mut state)
             });

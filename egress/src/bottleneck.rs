@@ -60,8 +60,8 @@ pub fn batch_passes<C: AqmCell>(config: &PortConfig, aqm: u32, queue: &Queue, fr
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use weir_aqm::{Nanos, Pace};
-    use weir_shared_maps::{AQM_CODEL, AQM_NONE, AQM_PI2, AqmState, MODE_BOTTLENECK};
+    use weir_aqm::{Nanos, Pace, PieParams};
+    use weir_shared_maps::{AQM_CODEL, AQM_NONE, AQM_PI2, AQM_PIE, AqmState, MODE_BOTTLENECK};
     use zerocopy::FromZeros;
 
     pub(crate) fn config() -> PortConfig {
@@ -108,13 +108,14 @@ pub(crate) mod tests {
             slots: 1000,
             head_sojourn: pace.map_or(Nanos::ZERO, |p| p.time_for(backlog)),
             pace,
+            ..Queue::NONE
         }
     }
 
     #[test]
     fn an_empty_ring_accepts_whatever_the_state_was() {
         let mut state = AqmState::new_zeroed();
-        for aqm in [AQM_NONE, AQM_CODEL, AQM_PI2] {
+        for aqm in [AQM_NONE, AQM_CODEL, AQM_PI2, AQM_PIE] {
             assert_eq!(decide(&config(), aqm, &queue(1, 0), &mut state), Decision::Accept);
         }
     }
@@ -143,7 +144,7 @@ pub(crate) mod tests {
         // A report of the router's own, on a link that stood still for 109 ms; no drain rate is known.
         let mut q = queue(200, 1);
         (q.backlog, q.head_sojourn, q.pace) = (Bytes::new(110), Nanos::from_millis(109), None);
-        for aqm in [AQM_NONE, AQM_CODEL, AQM_PI2] {
+        for aqm in [AQM_NONE, AQM_CODEL, AQM_PI2, AQM_PIE] {
             assert_eq!(decide(&config(), aqm, &q, &mut AqmState::new_zeroed()), Decision::Accept);
         }
         (q.backlog, q.occupancy) = (Bytes::new(1515), 11);
@@ -186,6 +187,24 @@ pub(crate) mod tests {
             }
         }
         assert!(free > 50, "{free}");
+    }
+
+    #[test]
+    fn rfc_8033_a_burst_within_the_allowance_passes_and_a_queue_that_stands_does_not() {
+        let mut c = config();
+        let pie = PieParams::rfc_8033(Bytes::new(1514));
+        (c.target_ns, c.t_update_ns, c.interval_ns) = (10_000_000, 15_000_000, 150_000_000);
+        (c.alpha, c.beta, c.limit_ns) = (pie.alpha, pie.beta, 60_000_000);
+        let mut state = AqmState::new_zeroed();
+        let mut signals = |from: u64, to: u64, frames| {
+            (from..to)
+                .filter(|&ms| decide(&c, AQM_PIE, &queue(ms, frames), &mut state) != Decision::Accept)
+                .count()
+        };
+        // A frame in the ring now and then, which earns the allowance; then 30 ms of queue.
+        assert_eq!(signals(1_000, 1_100, 3), 0);
+        assert_eq!(signals(1_100, 1_240, 25), 0);
+        assert!(signals(1_240, 3_000, 25) > 20);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The AQM of one queue: which controller, its state, and who may touch it.
 
-use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params, Verdict};
-use weir_shared_maps::{AQM_CODEL, AQM_PI2, AqmState, PortConfig};
+use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params, PieParams, Verdict};
+use weir_shared_maps::{AQM_CODEL, AQM_PI2, AQM_PIE, AqmState, PortConfig};
 
 use crate::{
     Limits,
-    convert::{codel_from_map, codel_to_map, pi2_from_map, pi2_to_map},
+    convert::{codel_from_map, codel_to_map, pi2_from_map, pi2_to_map, pie_from_map, pie_to_map},
 };
 
 /// One AQM state that several CPUs may reach.
@@ -41,12 +41,14 @@ pub(crate) enum Word {
     Busy,
 }
 
-/// True if the controller holds no state that matters below target.
+/// True if the controller holds no state that matters below target. PIE always does: its burst allowance is earned while
+/// the delay is low.
 #[inline(always)]
 pub(crate) const fn is_idle(state: &AqmState, aqm: u32) -> bool {
     match aqm {
         AQM_CODEL => state.codel.first_above_ns == 0 && state.codel.dropping == 0,
         AQM_PI2 => state.pi2.p_q32 == 0,
+        AQM_PIE => false,
         _ => true,
     }
 }
@@ -84,6 +86,18 @@ impl Gains {
             max_packet: Bytes::new(u64::from(self.max_packet_bytes)),
         }
     }
+
+    #[inline(always)]
+    pub(crate) fn pie(&self, limits: &Limits) -> PieParams {
+        PieParams {
+            target: limits.target,
+            t_update: Nanos::from_nanos(self.t_update_ns),
+            max_burst: limits.interval,
+            alpha: self.alpha,
+            beta: self.beta,
+            max_packet: Bytes::new(u64::from(self.max_packet_bytes)),
+        }
+    }
 }
 
 /// Asks the controller `aqm` about one packet. Below target with nothing to reset, nothing is written.
@@ -97,18 +111,16 @@ pub(crate) fn ask<C: AqmCell>(
     sojourn: Nanos,
     backlog: Bytes,
 ) -> Word {
-    if aqm != AQM_CODEL && aqm != AQM_PI2 {
+    if aqm != AQM_CODEL && aqm != AQM_PI2 && aqm != AQM_PIE {
         return Word::Pass;
     }
     if sojourn < limits.target && cell.is_idle(aqm) {
         return Word::Pass;
     }
-    let said = cell.with(|state| {
-        if aqm == AQM_CODEL {
-            codel(gains, limits, state, now, sojourn, backlog)
-        } else {
-            pi2(gains, limits, state, now, sojourn, backlog)
-        }
+    let said = cell.with(|state| match aqm {
+        AQM_CODEL => codel(gains, limits, state, now, sojourn, backlog),
+        AQM_PIE => pie(gains, limits, state, now, sojourn, backlog),
+        _ => pi2(gains, limits, state, now, sojourn, backlog),
     });
     said.unwrap_or(Word::Busy)
 }
@@ -144,6 +156,25 @@ fn pi2(
     let mut vars = pi2_from_map(&state.pi2);
     let verdict = vars.on_enqueue(&gains.pi2(limits), now, sojourn, backlog, random);
     state.pi2 = pi2_to_map(&vars, random);
+    match verdict {
+        Verdict::Pass => Word::Pass,
+        Verdict::Signal => Word::Signal { may_mark: vars.may_mark() },
+    }
+}
+
+#[inline(always)]
+fn pie(
+    gains: &Gains,
+    limits: &Limits,
+    state: &mut AqmState,
+    now: Nanos,
+    sojourn: Nanos,
+    backlog: Bytes,
+) -> Word {
+    let random = next_random(state.pi2.random, now);
+    let mut vars = pie_from_map(state);
+    let verdict = vars.on_enqueue(&gains.pie(limits), now, sojourn, backlog, random);
+    (state.pi2, state.pie) = pie_to_map(&vars, random);
     match verdict {
         Verdict::Pass => Word::Pass,
         Verdict::Signal => Word::Signal { may_mark: vars.may_mark() },

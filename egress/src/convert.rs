@@ -1,7 +1,9 @@
 //! Map layouts to algorithm state and back. Exhaustive both ways: a field that is added is not forgotten.
 
-use weir_aqm::{CodelVars, DrainVars, Held, Level, Nanos, Pace, Pi2Vars, SignalVars, drain::Outlier};
-use weir_shared_maps::{CodelState, DrainState, Pi2State, PortConfig, SignalState};
+use weir_aqm::{
+    CodelVars, DrainVars, Held, Level, Nanos, Pace, Pi2Vars, PieVars, SignalVars, drain::Outlier,
+};
+use weir_shared_maps::{AqmState, CodelState, DrainState, Pi2State, PieState, PortConfig, SignalState};
 
 /// CoDel's variables out of a map value.
 #[inline(always)]
@@ -108,6 +110,33 @@ pub(crate) const fn pi2_to_map(vars: &Pi2Vars, random: u32) -> Pi2State {
     }
 }
 
+/// PIE's variables out of a map value.
+#[inline(always)]
+pub(crate) const fn pie_from_map(state: &AqmState) -> PieVars {
+    let Pi2State { next_update_ns, last_delay_ns, p_q32: _, random: _ } = state.pi2;
+    let PieState { p_q56, accumulated_q56, burst_ns } = state.pie;
+    PieVars {
+        p: p_q56,
+        accumulated: accumulated_q56,
+        burst: Nanos::from_nanos(burst_ns),
+        next_update: Nanos::from_nanos(next_update_ns),
+        last_delay: Nanos::from_nanos(last_delay_ns),
+    }
+}
+
+/// PIE's variables as map values, with the generator's state beside them.
+#[inline(always)]
+pub(crate) const fn pie_to_map(vars: &PieVars, random: u32) -> (Pi2State, PieState) {
+    let PieVars { p, accumulated, burst, next_update, last_delay } = *vars;
+    let shared = Pi2State {
+        next_update_ns: next_update.as_nanos(),
+        last_delay_ns: last_delay.as_nanos(),
+        p_q32: 0,
+        random,
+    };
+    (shared, PieState { p_q56: p, accumulated_q56: accumulated, burst_ns: burst.as_nanos() })
+}
+
 /// The drain estimate out of a map value.
 #[inline(always)]
 pub fn drain_from_map(state: &DrainState) -> DrainVars {
@@ -173,6 +202,7 @@ pub const fn pace_from_map(config: &PortConfig) -> Option<Pace> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zerocopy::FromZeros;
 
     #[test]
     fn state_survives_the_way_into_a_map_and_back() {
@@ -188,6 +218,16 @@ mod tests {
         assert_eq!(codel_from_map(&codel_to_map(&codel)), codel);
         let pi2 = Pi2Vars { p: 1, next_update: Nanos::from_nanos(2), last_delay: Nanos::from_nanos(3) };
         assert_eq!(pi2_from_map(&pi2_to_map(&pi2, 9)), pi2);
+        let pie = PieVars {
+            p: 1,
+            accumulated: 2,
+            burst: Nanos::from_nanos(3),
+            next_update: Nanos::from_nanos(4),
+            last_delay: Nanos::from_nanos(5),
+        };
+        let mut state = AqmState::new_zeroed();
+        (state.pi2, state.pie) = pie_to_map(&pie, 9);
+        assert_eq!(pie_from_map(&state), pie);
         let drain = DrainVars {
             window_start: Nanos::from_nanos(1),
             window_head: 2,

@@ -16,12 +16,13 @@
 //!
 //! **Queues that are not there.** On a port with a rate, phantom queues drain by `rate x time`. In front of a real queue they
 //! drain down to what it holds, so that their sum is the ring's backlog, and no rate need be known: what left the ring has
-//! left the phantom queues, those of the higher priority first and by weight within one.
+//! left the phantom queues, those of the higher priority first and by weight within one. Several rings are one queue ([`Rings`]).
 
 mod colour;
 mod entity;
 mod params;
 mod ring;
+mod rings;
 mod state;
 mod steps;
 mod subscriber;
@@ -37,6 +38,7 @@ pub use colour::af_colour;
 pub use entity::{FlowKey, NOWHERE};
 pub use params::{Link, Params};
 pub use ring::Full;
+pub use rings::Rings;
 pub use state::{Class, ClassVars, Policy};
 pub use steps::{Direct, Steps};
 pub use subscriber::weight as subscriber_weight;

@@ -17,6 +17,10 @@ pub struct Queue {
     pub head_sojourn: Nanos,
     /// The ring's drain rate, once known.
     pub pace: Option<Pace>,
+    /// Bytes in the port's other rings, for its classes, which share all of them.
+    pub others: Bytes,
+    /// The drain rate of all rings, alike; `None` where it is unknown, or there is one ring.
+    pub all_pace: Option<Pace>,
 }
 
 impl Queue {
@@ -28,6 +32,8 @@ impl Queue {
         slots: 0,
         head_sojourn: Nanos::ZERO,
         pace: None,
+        others: Bytes::ZERO,
+        all_pace: None,
     };
 
     /// The sojourn the AQM works on.

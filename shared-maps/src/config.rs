@@ -22,6 +22,8 @@ pub const AQM_PI2: u32 = 2;
 
 /// DualPI2's pair in one decision: a step mark for ECT(1), PI2 coupled to it for the rest (RFC 9332). Classes only.
 pub const AQM_L4S: u32 = 3;
+/// PIE (RFC 8033).
+pub const AQM_PIE: u32 = 4;
 
 /// Frames enter the link as they are.
 pub const FRAMING_NONE: u32 = 0;
@@ -64,7 +66,7 @@ pub const PAUSE_PRIORITY: u32 = 2;
 pub struct PortConfig {
     /// Sojourn the AQM aims at (RFC 8289 `target`).
     pub target_ns: u64,
-    /// CoDel's `interval`, at most 4.29 s; PI2's largest expected round-trip time.
+    /// CoDel's `interval`, at most 4.29 s; PI2's largest expected round-trip time; PIE's burst allowance.
     pub interval_ns: u64,
     /// Hard limit on the arriving packet's sojourn; beyond it every packet is dropped (cause `limit`).
     pub limit_ns: u64,
@@ -74,7 +76,7 @@ pub struct PortConfig {
     pub signal_low_ns: u64,
     /// Longest time a raised signal holds without a new observation.
     pub signal_hold_ns: u64,
-    /// PI2: time between updates of the probability.
+    /// PI2, PIE: time between updates of the probability.
     pub t_update_ns: u64,
     /// Interface index in the instance's network namespace.
     pub ifindex: u32,
@@ -102,9 +104,9 @@ pub struct PortConfig {
     pub mpu_bytes: u32,
     /// Largest frame (MTU + Ethernet header): below this backlog CoDel stays silent.
     pub max_packet_bytes: u32,
-    /// PI2: integral gain, scaled as in Linux 6.17 `sch_dualpi2`.
+    /// PI2: integral gain, scaled as in Linux 6.17 `sch_dualpi2`. PIE: the same in 2^-56 per nanosecond.
     pub alpha: u32,
-    /// PI2: proportional gain, scaled alike.
+    /// Proportional gain, scaled alike.
     pub beta: u32,
     /// Inode number of the network namespace (`/proc/self/ns/net`): ifindexes repeat between namespaces.
     pub netns_inum: u32,

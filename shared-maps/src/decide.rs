@@ -147,7 +147,7 @@ pub struct HostState {
 
 const _: () = assert!(size_of::<ShareState>() == 48 + 16 * SHARE_BUCKETS);
 const _: () = assert!(size_of::<PolicyState>() == 24 + PRIORITIES * size_of::<ShareState>());
-const _: () = assert!(size_of::<ClassState>() == 48 + 80 + size_of::<ShareState>());
+const _: () = assert!(size_of::<ClassState>() == 48 + size_of::<AqmState>() + size_of::<ShareState>());
 const _: () = assert!(size_of::<FlowState>() == 40 && size_of::<HostState>() == 24);
 
 /// [`Charge::kind`]: nothing was charged beyond [`Charge::class`]'s count.

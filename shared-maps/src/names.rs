@@ -219,7 +219,7 @@ pub const GLOBAL_AQM: &str = "AQM";
 pub const GLOBAL_DRIVER: &str = "DRIVER";
 /// `u32`: number of TX rings of the port.
 pub const GLOBAL_RINGS: &str = "RINGS";
-/// `u32`: number of the port's classes; 0 removes what belongs to classes.
+/// `u32`: number of the port's classes, for an observer the most of any port; 0 removes what belongs to classes.
 pub const GLOBAL_CLASSES: &str = "CLASSES";
 /// `u32`: one of the `FRAMING_*` values.
 pub const GLOBAL_FRAMING: &str = "FRAMING";

@@ -9,6 +9,11 @@ pub const BATCH_MAX: usize = 16;
 
 /// How long a ring's address is believed: queues can be detached and attached again while a device lives.
 pub const LOCATE_INTERVAL_NS: u64 = 10_000_000;
+/// Where a ring was last located this long ago, nobody sends into it, and its address is not trusted for the sum of a port's
+/// rings.
+pub const FORGOTTEN_NS: u64 = 1_000_000_000;
+/// Most rings of a port whose classes share all of them.
+pub const RINGS_SUMMED: u32 = 16;
 
 /// Events that may follow each other quickly are told of at most once in 2^20 ns, about a millisecond.
 pub const TELL_SHIFT: u32 = 20;
@@ -67,7 +72,7 @@ pub struct CodelState {
     pub reserved: u32,
 }
 
-/// PI2's per-queue variables.
+/// PI2's per-queue variables; PIE uses all but the probability.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Pi2State {
@@ -81,6 +86,18 @@ pub struct Pi2State {
     pub random: u32,
 }
 
+/// What PIE has beside the variables of [`Pi2State`], whose updates, delay and random numbers it shares.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct PieState {
+    /// Probability of a signal, in 2^-56.
+    pub p_q56: u64,
+    /// Probability accumulated since the last signal, in 2^-56.
+    pub accumulated_q56: u64,
+    /// What is left of the burst allowance.
+    pub burst_ns: u64,
+}
+
 /// The AQM of one queue: a ring (bottleneck mode) or a port (policer and virtual mode).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -89,6 +106,8 @@ pub struct AqmState {
     pub codel: CodelState,
     /// PI2's variables.
     pub pi2: Pi2State,
+    /// PIE's variables.
+    pub pie: PieState,
     /// Non-zero while a CPU updates the variables (compare and swap; never waited for).
     pub busy: u32,
     /// Reserved, zero.
@@ -156,13 +175,19 @@ pub struct RingState {
     pub busy: u32,
     /// When refused frames were last told of, in units of 2^[`TELL_SHIFT`] ns; wraps.
     pub told_tick: u32,
+    /// The same for [`Self::all`].
+    pub all_busy: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
     /// The drain rate.
     pub drain: DrainState,
+    /// That of all rings of the port together, as the CPUs of this ring see it; with classes in front of several rings.
+    pub all: DrainState,
     /// The AQM in bottleneck mode.
     pub aqm: AqmState,
 }
 
-const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 6 * 4 + 48 + (48 + 24 + 8));
+const _: () = assert!(size_of::<RingState>() == 64 + 10 * 8 + 8 * 4 + 2 * 48 + (48 + 24 + 24 + 8));
 
 /// One remembered frame.
 #[repr(C)]
@@ -206,6 +231,10 @@ pub struct BatchScratch {
     pub head_sojourn_ns: u64,
     /// Bytes accepted in this batch.
     pub accepted_bytes: u64,
+    /// With classes in front of several rings: bytes in the other rings when the batch began.
+    pub others_bytes: u64,
+    /// With classes in front of several rings: the drain rate of all of them, a pace word.
+    pub all_pace: u64,
     /// The port the batch belongs to.
     pub port: u32,
     /// Frames in the ring when the batch began, plus those accepted since.
@@ -222,7 +251,7 @@ pub struct BatchScratch {
     pub lengths: [u32; BATCH_MAX],
 }
 
-const _: () = assert!(size_of::<BatchScratch>() == 32 + 24 + 64);
+const _: () = assert!(size_of::<BatchScratch>() == 48 + 24 + 64);
 
 /// [`MetaHead::magic`] of this ABI version.
 pub const META_MAGIC: u16 = 0x7702;

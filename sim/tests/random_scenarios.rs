@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_aqm::{Nanos, Pace, Rate};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, COLOUR_DROP, ClassConfig, FAIRNESS_DESTINATION,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, COLOUR_DROP, ClassConfig, FAIRNESS_DESTINATION,
     FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, FLAG_ECN,
     FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, POLICER_BYTES, POLICER_NONE, PortConfig,
 };
@@ -74,7 +74,7 @@ fn any_classes() -> impl Strategy<Value = Vec<ClassConfig>> {
         FAIRNESS_SOURCE_FLOW,
         FAIRNESS_DESTINATION_FLOW,
     ]);
-    let aqm = select(&[AQM_NONE, AQM_CODEL, AQM_PI2, AQM_L4S]);
+    let aqm = select(&[AQM_NONE, AQM_CODEL, AQM_PI2, AQM_PIE, AQM_L4S]);
     let class = (0u32..8, 1u32..256, option::of(1u64..50), fairness, aqm, option::of(1u64..50)).prop_map(
         |(priority, weight, rate, fairness, aqm, policed)| {
             let class = rate.map_or_else(classes::class, classes::guaranteed);

@@ -67,7 +67,11 @@ pub(super) fn aqm(aqm: &Aqm) -> String {
         return "no AQM".to_owned();
     }
     let mut words = vec![aqm.algorithm.name().to_owned()];
-    for (name, time) in [("target", aqm.target), ("interval", aqm.interval), ("limit", aqm.limit)] {
+    let own: &[_] = match aqm.algorithm {
+        Algorithm::Pie => &[("t_update", aqm.t_update), ("max_burst", aqm.max_burst)],
+        Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s | Algorithm::None => &[("interval", aqm.interval)],
+    };
+    for (name, time) in [&[("target", aqm.target)], own, &[("limit", aqm.limit)]].concat() {
         words.push(format!("{name} {}", time.map_or_else(|| "default".to_owned(), show_time)));
     }
     words.push(

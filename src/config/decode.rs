@@ -4,7 +4,7 @@ use serde::Serialize;
 use weir_aqm::Pace;
 use weir_egress::wire_bytes;
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
     FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
     PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PlanConfig, PlanRates, PortConfig,
 };
@@ -17,7 +17,7 @@ use super::validate::MAX_LIMIT;
 pub struct RunningPort {
     /// `bottleneck`, `policer`, `virtual`, `meter`, `unused`, or `unknown`.
     pub mode: &'static str,
-    /// `codel`, `pi2`, `none`, or `unknown`.
+    /// `codel`, `pi2`, `pie`, `none`, or `unknown`.
     pub algorithm: &'static str,
     /// `predicted` or `head`.
     pub sojourn: &'static str,
@@ -67,7 +67,7 @@ pub struct RunningClass {
     pub rate_bps: Option<u64>,
     /// Rate that borrowing may reach.
     pub ceil_bps: Option<u64>,
-    /// `codel`, `pi2`, `l4s`, `none`, or `unknown`.
+    /// `codel`, `pi2`, `pie`, `l4s`, `none`, or `unknown`.
     pub algorithm: &'static str,
     /// The AQM's target.
     pub target_ns: u64,
@@ -108,6 +108,7 @@ fn algorithm_name(aqm: u32) -> &'static str {
     match aqm {
         AQM_CODEL => "codel",
         AQM_PI2 => "pi2",
+        AQM_PIE => "pie",
         AQM_L4S => "l4s",
         AQM_NONE => "none",
         _ => "unknown",

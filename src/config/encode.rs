@@ -4,16 +4,16 @@
 
 use thiserror::Error;
 use weir_aqm::overhead::Framing;
-use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params};
+use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params, PieParams};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
     FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF,
     PAUSE_PRIORITY, PortConfig, PortRoute, STACK_IGNORE, VLAN_WORDS,
 };
 
 use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn};
 use super::policy::encode as policy;
-use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT};
+use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT, PIE_TARGET};
 
 /// What is known of a port's device when it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +114,10 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     let frame = wire_bytes(port, max_packet_bytes);
     let frame_time = pace.map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let burst_time = burst_time(port, facts, pace, frame)?;
-    let times =
-        Times::of(&patient(port, port.aqm), frame_time, burst_time, ring_time(port, facts, frame_time));
-    let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, Bytes::new(u64::from(max_packet_bytes)));
+    let aqm = patient(port, port.aqm);
+    let times = Times::of(&aqm, frame_time, burst_time, ring_time(port, facts, frame_time));
+    let gains = Gains::of(&aqm, &times, Bytes::new(u64::from(max_packet_bytes)));
+    let times = Times { limit: times.limit.max(limit_for_classes(port, frame_time)), ..times };
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
         interval_ns: times.interval.as_nanos(),
@@ -124,7 +125,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         burst_ns: burst_time.as_nanos(),
         signal_low_ns: times.limit.as_nanos() / 4 * 3,
         signal_hold_ns: times.limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
-        t_update_ns: pi2.t_update.as_nanos(),
+        t_update_ns: gains.t_update.as_nanos(),
         ifindex: facts.ifindex,
         mode,
         aqm: algorithm(&port.aqm),
@@ -138,8 +139,8 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         overhead_bytes: port.overhead,
         mpu_bytes: port.mpu,
         max_packet_bytes,
-        alpha: pi2.alpha,
-        beta: pi2.beta,
+        alpha: gains.alpha,
+        beta: gains.beta,
         netns_inum: facts.netns_inum,
         framing: framing(port),
         // At most MAX_CLASSES.
@@ -182,6 +183,7 @@ pub(super) const fn algorithm(aqm: &Aqm) -> u32 {
     match aqm.algorithm {
         Algorithm::Codel => AQM_CODEL,
         Algorithm::Pi2 => AQM_PI2,
+        Algorithm::Pie => AQM_PIE,
         Algorithm::L4s => AQM_L4S,
         Algorithm::None => AQM_NONE,
     }
@@ -270,31 +272,37 @@ pub(super) fn flags(aqm: &Aqm) -> u32 {
     ecn | sojourn
 }
 
-/// The AQM's three times with their defaults filled in: `target <= interval / 2` (where it is ours to choose) and
+/// The AQM's three times with their defaults filled in: `target <= interval / 2` (where it is ours to choose, and but for PIE) and
 /// `target <= limit`.
 pub(super) struct Times {
     pub target: Nanos,
+    /// The burst allowance of PIE, which has no interval.
     pub interval: Nanos,
     pub limit: Nanos,
 }
 
 impl Times {
     pub fn of(aqm: &Aqm, frame_time: Nanos, burst_time: Nanos, ring_time: Option<Nanos>) -> Self {
-        let target = aqm.target.unwrap_or_else(|| default_target(frame_time, ring_time));
+        let pie = aqm.algorithm == Algorithm::Pie;
+        let usual = if pie { PIE_TARGET } else { DEFAULT_TARGET };
+        let target = aqm.target.unwrap_or_else(|| default_target(usual, frame_time, ring_time));
         // On a link so slow that the target passes half of 100 ms, the interval follows the target.
-        let interval =
-            aqm.interval.unwrap_or(DEFAULT_INTERVAL.max(target.saturating_mul(2)).min(MAX_INTERVAL));
+        let interval = if pie {
+            aqm.max_burst.unwrap_or(PieParams::rfc_8033(Bytes::ZERO).max_burst)
+        } else {
+            aqm.interval.unwrap_or(DEFAULT_INTERVAL.max(target.saturating_mul(2)).min(MAX_INTERVAL))
+        };
         let target = match aqm.target {
             Some(target) => target,
             None => {
-                let half = Nanos::from_nanos(interval.as_nanos() / 2);
+                let half = if pie { Nanos::MAX } else { Nanos::from_nanos(interval.as_nanos() / 2) };
                 target.min(half).min(aqm.limit.unwrap_or(Nanos::MAX)).max(Nanos::from_nanos(1))
             }
         };
         let limit = match (aqm.algorithm, aqm.limit) {
             (Algorithm::None, _) => MAX_LIMIT,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, Some(limit)) => limit,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, None) => {
+            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::Pie | Algorithm::L4s, Some(limit)) => limit,
+            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::Pie | Algorithm::L4s, None) => {
                 let frames = frame_time.saturating_mul(LIMIT_FRAMES);
                 target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
             }
@@ -303,12 +311,49 @@ impl Times {
     }
 }
 
-/// 5 ms, at most half of what the ring can hold (a target that the ring cannot reach is tail drop), at least 1.5
+/// What the classes' own targets make of a ring's limit that is not given: a ring is full for everybody at the port's limit, so
+/// an AQM of a class whose target is not well below it would have nothing to do.
+fn limit_for_classes(port: &Port, frame_time: Nanos) -> Nanos {
+    if port.mode != Mode::Bottleneck || port.aqm.limit.is_some() {
+        return Nanos::ZERO;
+    }
+    let own = port.classes.iter().filter_map(|class| class.aqm);
+    own.filter(|aqm| aqm.algorithm != Algorithm::None)
+        .map(|aqm| Times::of(&aqm, frame_time, Nanos::ZERO, None).target.saturating_mul(LIMIT_TARGETS))
+        .fold(Nanos::ZERO, Nanos::max)
+        .min(MAX_LIMIT)
+}
+
+/// What a controller that updates a probability needs beside its times.
+pub(super) struct Gains {
+    pub t_update: Nanos,
+    pub alpha: u32,
+    pub beta: u32,
+}
+
+impl Gains {
+    /// PIE's are its RFC's; those of all others PI2's, which follow from the interval.
+    pub fn of(aqm: &Aqm, times: &Times, frame: Bytes) -> Self {
+        match aqm.algorithm {
+            Algorithm::Pie => {
+                let PieParams { t_update, alpha, beta, .. } = PieParams::rfc_8033(frame);
+                Self { t_update: aqm.t_update.unwrap_or(t_update), alpha, beta }
+            }
+            Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s | Algorithm::None => {
+                let Pi2Params { t_update, alpha, beta, .. } =
+                    Pi2Params::for_rtt_max(times.target, times.interval, frame);
+                Self { t_update, alpha, beta }
+            }
+        }
+    }
+}
+
+/// The `usual` one, at most half of what the ring can hold (a target that the ring cannot reach is tail drop), at least 1.5
 /// frames (RFC 8289 section 4.3: below one frame CoDel would signal on an empty queue).
-fn default_target(frame_time: Nanos, ring_time: Option<Nanos>) -> Nanos {
+fn default_target(usual: Nanos, frame_time: Nanos, ring_time: Option<Nanos>) -> Nanos {
     let half_ring = ring_time.map_or(Nanos::MAX, |time| Nanos::from_nanos(time.as_nanos() / 2));
     let frame_and_a_half = Nanos::from_nanos(frame_time.as_nanos().saturating_mul(3) / 2);
-    DEFAULT_TARGET.min(half_ring).max(frame_and_a_half)
+    usual.min(half_ring).max(frame_and_a_half)
 }
 
 #[cfg(test)]
@@ -365,6 +410,30 @@ mod tests {
         assert_eq!((config.aqm, config.flags, config.reserve_slots), (AQM_PI2, FLAG_HEAD_SOJOURN, 10));
         assert_eq!((config.target_ns, config.interval_ns, config.limit_ns), (2 * MS, 50 * MS, 9 * MS));
         assert_eq!(config.signal_hold_ns, 10 * MS);
+    }
+
+    #[test]
+    fn a_ring_leaves_room_for_the_targets_of_its_classes() {
+        let ms = |ms: u64| ms * 1_000_000;
+        let class = "[[port.class]]\nname = \"bulk\"\n[port.class.aqm]\nalgorithm = \"pie\"";
+        assert_eq!(encode(class).limit_ns, ms(45));
+        assert_eq!(encode(&format!("[port.aqm]\nlimit = \"20ms\"\n{class}")).limit_ns, ms(20));
+        let policed = format!("mode = \"policer\"\nrate = \"1gbit\"\n{class}");
+        assert_eq!(encode(&policed).limit_ns, ms(15));
+    }
+
+    #[test]
+    fn rfc_8033_pie_has_its_published_times_unless_told_otherwise() {
+        let ms = |ms: u64| ms * 1_000_000;
+        let config = encode("[port.aqm]\nalgorithm = \"pie\"");
+        assert_eq!((config.aqm, config.target_ns, config.limit_ns), (AQM_PIE, ms(15), ms(45)));
+        assert_eq!((config.t_update_ns, config.interval_ns), (ms(15), ms(150)));
+        let published = PieParams::rfc_8033(Bytes::ZERO);
+        assert_eq!((config.alpha, config.beta), (published.alpha, published.beta));
+        let own =
+            "[port.aqm]\nalgorithm = \"pie\"\ntarget = \"120ms\"\nt_update = \"20ms\"\nmax_burst = \"50ms\"";
+        let config = encode(own);
+        assert_eq!((config.target_ns, config.t_update_ns, config.interval_ns), (ms(120), ms(20), ms(50)));
     }
 
     #[test]

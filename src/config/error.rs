@@ -386,6 +386,16 @@ pub enum Rule {
         help("remove the key, or choose algorithm = \"codel\" or \"pi2\"")
     )]
     AqmKeyUnused,
+    /// A key of another AQM than the one chosen.
+    #[error("has no effect while algorithm is \"{algorithm}\"")]
+    #[diagnostic(
+        code(weir::config::aqm_key_of_another),
+        help("remove the key: interval is CoDel's and PI2's, t_update and max_burst are PIE's")
+    )]
+    AqmKeyOfAnother {
+        /// The algorithm chosen.
+        algorithm: &'static str,
+    },
     /// A VLAN listed twice.
     #[error("the VLAN is listed twice")]
     #[diagnostic(code(weir::config::vlan_duplicate), help("remove one of the two"))]

@@ -158,6 +158,10 @@ pub struct AqmTable {
     pub limit: Field<String>,
     /// `sojourn`
     pub sojourn: Field<String>,
+    /// `t_update`
+    pub t_update: Field<String>,
+    /// `max_burst`
+    pub max_burst: Field<String>,
     /// `ecn`
     pub ecn: Field<bool>,
 }
@@ -214,7 +218,8 @@ const PORT_KEYS: &[&str] = &[
     "divert_rate",
     "pause",
 ];
-const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
+const AQM_KEYS: &[&str] =
+    &["algorithm", "target", "interval", "limit", "sojourn", "t_update", "max_burst", "ecn"];
 
 impl Reader<'_> {
     fn file(&mut self, root: &DeTable<'_>) -> File {
@@ -295,6 +300,8 @@ impl Reader<'_> {
             interval: self.text(place, "aqm.interval", table, "interval = \"100ms\""),
             limit: self.text(place, "aqm.limit", table, "limit = \"25ms\""),
             sojourn: self.text(place, "aqm.sojourn", table, "sojourn = \"predicted\""),
+            t_update: self.text(place, "aqm.t_update", table, "t_update = \"15ms\""),
+            max_burst: self.text(place, "aqm.max_burst", table, "max_burst = \"150ms\""),
             ecn: self.boolean(place, "aqm.ecn", table, "ecn = true"),
         }
     }

@@ -196,6 +196,10 @@ pub struct Aqm {
     pub limit: Option<Nanos>,
     /// Which sojourn drives the controller.
     pub sojourn: Sojourn,
+    /// PIE's time between updates of its probability; at most 2^32 - 1 ns.
+    pub t_update: Option<Nanos>,
+    /// Bursts up to this long are not signalled by PIE; at most 2^32 - 1 ns.
+    pub max_burst: Option<Nanos>,
     /// Mark ECN-capable packets instead of dropping them.
     pub ecn: bool,
 }
@@ -207,6 +211,8 @@ pub enum Algorithm {
     Codel,
     /// PI2, the classic half of RFC 9332, at enqueue.
     Pi2,
+    /// PIE (RFC 8033).
+    Pie,
     /// The L4S pair: a step mark for ECT(1), PI2 coupled to it for the rest (RFC 9332). Classes only.
     L4s,
     /// None: ring admission and the policer only.
@@ -368,6 +374,7 @@ impl Algorithm {
         match self {
             Self::Codel => "codel",
             Self::Pi2 => "pi2",
+            Self::Pie => "pie",
             Self::L4s => "l4s",
             Self::None => "none",
         }

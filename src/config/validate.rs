@@ -21,6 +21,8 @@ use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
 pub const DEFAULT_TARGET: Nanos = Nanos::from_millis(5);
 /// The default interval: RFC 8289 section 4.2, a round-trip time that fits most of the Internet.
 pub const DEFAULT_INTERVAL: Nanos = Nanos::from_millis(100);
+/// Default `aqm.target` of PIE (RFC 8033 section 4.2).
+pub const PIE_TARGET: Nanos = Nanos::from_millis(15);
 /// The longest interval: CoDel's square root works on 32 bits of nanoseconds.
 pub const MAX_INTERVAL: Nanos = Nanos::from_nanos(u32::MAX as u64);
 /// The longest limit. Far above any ring; keeps `now + limit` far from wrapping.
@@ -71,10 +73,14 @@ pub(super) enum Algorithms {
 impl Algorithms {
     fn choice(self, word: &str) -> Rule {
         match self {
-            Self::OfPort => choice(word, "\"codel\", \"pi2\", \"none\"", &["codel", "pi2", "none"]),
-            Self::OfClass => {
-                choice(word, "\"codel\", \"pi2\", \"l4s\", \"none\"", &["codel", "pi2", "l4s", "none"])
+            Self::OfPort => {
+                choice(word, "\"codel\", \"pi2\", \"pie\", \"none\"", &["codel", "pi2", "pie", "none"])
             }
+            Self::OfClass => choice(
+                word,
+                "\"codel\", \"pi2\", \"pie\", \"l4s\", \"none\"",
+                &["codel", "pi2", "pie", "l4s", "none"],
+            ),
         }
     }
 }
@@ -281,6 +287,7 @@ impl Check<'_> {
             .parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
                 "codel" => Ok(Algorithm::Codel),
                 "pi2" => Ok(Algorithm::Pi2),
+                "pie" => Ok(Algorithm::Pie),
                 "none" => Ok(Algorithm::None),
                 "l4s" if algorithms == Algorithms::OfClass => Ok(Algorithm::L4s),
                 _ => Err(algorithms.choice(word)),
@@ -303,31 +310,63 @@ impl Check<'_> {
             "head" => Ok(Sojourn::Head),
             _ => Err(choice(word, "\"predicted\", \"head\"", &["predicted", "head"])),
         });
-        self.times_agree(place, table, target, interval, limit);
+        let t_update = self.time(
+            At { place, key: "aqm.t_update" },
+            &table.t_update,
+            MAX_INTERVAL,
+            "t_update = \"15ms\"",
+        );
+        let max_burst = self.time(
+            At { place, key: "aqm.max_burst" },
+            &table.max_burst,
+            MAX_INTERVAL,
+            "max_burst = \"150ms\"",
+        );
+        self.of_another(place, table, algorithm);
+        self.times_agree(place, table, algorithm, [target, interval, limit]);
         Aqm {
             algorithm,
             target,
             interval,
             limit,
             sojourn: sojourn.unwrap_or(Sojourn::Predicted),
+            t_update,
+            max_burst,
             ecn: table.ecn.get().is_none_or(|ecn| *ecn.get_ref()),
         }
     }
 
-    /// `0 < target < interval` and `target <= limit`, with the defaults where a key is absent.
+    /// Keys that only another algorithm than the chosen one reads. Those of none at all are [`Self::unused`].
+    fn of_another(&mut self, place: &str, table: &AqmTable, algorithm: Algorithm) {
+        let keys: &[(&str, &Field<String>)] = match algorithm {
+            Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s => {
+                &[("aqm.t_update", &table.t_update), ("aqm.max_burst", &table.max_burst)]
+            }
+            Algorithm::Pie => &[("aqm.interval", &table.interval)],
+            Algorithm::None => &[],
+        };
+        for (key, field) in keys {
+            if let Some(typed) = field.get() {
+                let rule = Rule::AqmKeyOfAnother { algorithm: algorithm.name() };
+                self.problems.push(self.source.value_problem(place, key, typed.span(), rule));
+            }
+        }
+    }
+
+    /// `0 < target < interval`, but for PIE, which has none, and `target <= limit`, with the defaults where a key is absent.
     fn times_agree(
         &mut self,
         place: &str,
         table: &AqmTable,
-        target: Option<Nanos>,
-        interval: Option<Nanos>,
-        limit: Option<Nanos>,
+        algorithm: Algorithm,
+        [target, interval, limit]: [Option<Nanos>; 3],
     ) {
         // A value that was refused already is compared with nothing.
         let known = |field: &Field<String>, value: Option<Nanos>| field.is_absent() || value.is_some();
         let span = |field: &Field<String>| field.get().map(Spanned::span);
+        let pie = algorithm == Algorithm::Pie;
         if let (Some(target), Some(at), true) =
-            (target, span(&table.target), known(&table.interval, interval))
+            (target, span(&table.target), known(&table.interval, interval) && !pie)
         {
             let bound = interval.unwrap_or(DEFAULT_INTERVAL);
             if target >= bound {
@@ -339,7 +378,7 @@ impl Check<'_> {
         if let (Some(limit), Some(at), true) = (limit, span(&table.limit), known(&table.target, target)) {
             // A target that is not given shrinks to half the interval, see `encode`.
             let shrunk = Nanos::from_nanos(interval.unwrap_or(DEFAULT_INTERVAL).as_nanos() / 2);
-            let bound = target.unwrap_or(DEFAULT_TARGET.min(shrunk));
+            let bound = target.unwrap_or(if pie { PIE_TARGET } else { DEFAULT_TARGET.min(shrunk) });
             if limit < bound {
                 let rule = Rule::LimitBelowTarget { target: or_default(bound, target.is_none()) };
                 let problem = self.source.value_problem(place, "aqm.limit", at, rule);
@@ -354,6 +393,8 @@ impl Check<'_> {
             ("aqm.interval", &table.interval),
             ("aqm.limit", &table.limit),
             ("aqm.sojourn", &table.sojourn),
+            ("aqm.t_update", &table.t_update),
+            ("aqm.max_burst", &table.max_burst),
         ];
         let texts = texts.into_iter().filter_map(|(key, field)| Some((key, field.get()?.span())));
         for (key, span) in texts.chain(table.ecn.get().map(|ecn| ("aqm.ecn", ecn.span()))) {

@@ -7,7 +7,7 @@ use aya::{
 };
 use weir_shared_maps::{
     DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, IngressConfig, MODE_BOTTLENECK, PortConfig,
-    PortRoute, PortState, ROUTE_SHARED_RING, RingRecipe, RingState, names,
+    PortRoute, PortState, RINGS_SUMMED, ROUTE_SHARED_RING, RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
@@ -83,7 +83,7 @@ impl Instance {
             planned.iter().map(|p| Ok(port_config(p.port, &p.facts)?)).collect::<Result<Vec<_>>>()?;
 
         for (planned, config) in planned.iter().zip(&encoded) {
-            if config.classes > 0 && config.rings > 1 && config.mode == MODE_BOTTLENECK {
+            if config.classes > 0 && config.rings > RINGS_SUMMED && config.mode == MODE_BOTTLENECK {
                 actions.push(format!(
                     "port {}: its classes share each of its {} TX rings as if that were all of the link; with mode = \"policer\" and a rate they share the port",
                     planned.device.name, config.rings
@@ -107,7 +107,8 @@ impl Instance {
         let rules = policy::compiled(config);
         let sizes = Sizes { rings, ifindexes, policy: PolicySizes::of(config, &rules) };
         let shared = Some((directory.as_path(), sizes));
-        let mut observer = EGRESS.open(shared, &[])?;
+        let classes = encoded.iter().map(|config| config.classes).max().unwrap_or(0);
+        let mut observer = EGRESS.open(shared, &[(names::GLOBAL_CLASSES, classes)])?;
         // The ingress object makes the maps that egress does not know; every device gets a copy below.
         let mut maps = INGRESS.open(shared, &[])?;
         let mut devmap: DevMapHash<MapData> = take(&mut maps, names::MAP_DEVMAP)?;
@@ -343,6 +344,7 @@ fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortCon
                 let mut drain = weir_egress::drain_from_map(&state.drain);
                 drain.seed(pace);
                 state.drain = weir_egress::drain_to_map(&drain);
+                state.all = state.drain;
             }
             rings.set(planned.facts.ring_base + ring, state, 0).map_err(Error::map(names::MAP_RINGS))?;
         }

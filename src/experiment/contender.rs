@@ -16,6 +16,7 @@ pub const SIMULATOR: &[&str] = &[
     "csfq",
     "weir+codel",
     "weir+pi2",
+    "weir+pie",
     "weir+policer",
     "weir+plain",
 ];

@@ -43,6 +43,7 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "csfq" => Contender::Csfq { rate },
         "weir" => weir(experiment, |_| ())?,
         "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
+        "weir+pie" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pie)?,
         "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
         "weir+policer" => weir(experiment, |port| {
             port.mode = Mode::Policer;

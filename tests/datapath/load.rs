@@ -27,6 +27,8 @@ impl Load {
 pub enum Drain {
     /// As fast as it fills.
     Fast,
+    /// By somebody else.
+    Not,
     /// At this many bits per second.
     Rate(u64),
     /// As fast as it fills, and not at all in the first half of each of these periods.
@@ -74,11 +76,39 @@ pub fn run(
     rates(&first, &last)
 }
 
-/// The same with each load on a thread, and a CPU, of its own.
+/// The same, with what `sample` gives every five milliseconds of the window.
+pub fn run_sampled(
+    router: &Router,
+    running: &Running,
+    loads: &[Load],
+    drain: Drain,
+    (settle, window): (Duration, Duration),
+    sample: impl Fn() -> u64,
+) -> (Rates, Vec<u64>) {
+    let stop = AtomicBool::new(false);
+    let (first, samples, last) = std::thread::scope(|scope| {
+        scope.spawn(|| generate(router, loads, drain, &stop));
+        pause(settle);
+        let first = read(running);
+        let end = Instant::now() + window;
+        let mut samples = Vec::new();
+        while Instant::now() < end {
+            samples.push(sample());
+            pause(Duration::from_millis(5));
+        }
+        let last = read(running);
+        stop.store(true, Ordering::Relaxed);
+        (first, samples, last)
+    });
+    (rates(&first, &last), samples)
+}
+
+/// The same from two threads, each on a CPU of its own. What cannot be emptied by both is emptied by the first.
 pub fn run_on_two(
     router: &Router,
     running: &Running,
-    loads: [&Load; 2],
+    loads: [&[Load]; 2],
+    drain: Drain,
     settle: Duration,
     window: Duration,
 ) -> Rates {
@@ -90,7 +120,8 @@ pub fn run_on_two(
                 let mut set = nix::sched::CpuSet::new();
                 set.set(cpu).unwrap();
                 nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
-                generate(router, std::slice::from_ref(load), Drain::Fast, stop);
+                let drain = if cpu == 0 || matches!(drain, Drain::Fast) { drain } else { Drain::Not };
+                generate(router, load, drain, stop);
             });
         }
         pause(settle);
@@ -142,6 +173,7 @@ fn generate(router: &Router, loads: &[Load], drain: Drain, stop: &AtomicBool) {
             }
         }
         match drain {
+            Drain::Not => {}
             Drain::Fast => while router.take().is_some() {},
             Drain::HalfOf(period) => {
                 let open = start.elapsed().as_nanos() % period.as_nanos() >= period.as_nanos() / 2;
@@ -159,5 +191,5 @@ fn generate(router: &Router, loads: &[Load], drain: Drain, stop: &AtomicBool) {
             }
         }
     }
-    while router.take().is_some() {}
+    while !matches!(drain, Drain::Not) && router.take().is_some() {}
 }

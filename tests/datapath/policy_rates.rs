@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::frame::{RECEIVER, Udp, udp};
-use super::load::{Drain, Load, Rates, run, run_on_two};
+use super::load::{Drain, Load, Rates, run, run_on_two, run_sampled};
 use super::router::{Router, Running, privileged, wait_for};
 
 const MBIT: u64 = 1_000_000;
@@ -89,7 +89,7 @@ fn a_policed_rate_holds_within_half_a_percent_from_one_and_from_two_processors()
             one.classes
         );
         let load = || Load::new([frame(5_000)], mbit * MBIT * 3 / 2);
-        let two = run_on_two(&router, &running, [&load(), &load()], SETTLE, WINDOW);
+        let two = run_on_two(&router, &running, [&[load()], &[load()]], Drain::Fast, SETTLE, WINDOW);
         adds_up(&running);
         assert!(
             within(two.classes["c0"], mbit * MBIT, 0.5),
@@ -127,6 +127,36 @@ fn classes_of_weights_1_2_4_share_a_ring_by_weight_though_its_rate_is_not_config
     }
     assert!(rates.total >= 0.95 * (20 * MBIT) as f64, "the ring ran empty: {}", rates.total);
     assert_eq!(running.port("ring_drops"), 0);
+}
+
+#[test]
+fn classes_share_a_port_of_two_rings_by_weight_whichever_ring_they_are_sent_into() {
+    let Some(_machine) = privileged("classes_share_a_port_of_two_rings") else { return };
+    // A queue of 100 ms bridges what a busy machine does to the link.
+    let port = "mode = \"bottleneck\"\n[port.aqm]\nlimit = \"100ms\"";
+    let to = |class| Load::new([frame(class)], 20 * MBIT);
+    let both = || vec![to(5_000), to(5_001)];
+    // Each class from a processor, and so a ring, of its own; and both from both. The link takes turns between the rings.
+    for [first, second] in [[vec![to(5_000)], vec![to(5_001)]], [both(), both()]] {
+        let router = Router::with_rings(2, 1_000);
+        let running = router.start_text(&config(&router, port, &["weight = 1", "weight = 2"]));
+        assert!(
+            running.actions().iter().all(|action| !action.contains("TX rings")),
+            "{:?}",
+            running.actions()
+        );
+        assert_eq!(running.snapshot().ports[0].rings.len(), 2);
+        let loads = [first.as_slice(), second.as_slice()];
+        let rates = run_on_two(&router, &running, loads, Drain::Rate(20 * MBIT), 4 * SETTLE, WINDOW);
+        adds_up(&running);
+        assert!(rates.total >= 0.9 * (20 * MBIT) as f64, "the rings ran empty: {}", rates.total);
+        let accepted: f64 = rates.classes.values().sum();
+        for (class, weight) in [("c0", 1.0), ("c1", 2.0)] {
+            let part = rates.classes[class] / accepted;
+            assert!((part * 3.0 / weight - 1.0).abs() <= 0.1, "{:?} {:?}", rates.classes, rates.counters);
+        }
+        assert_eq!(running.port("ring_drops"), 0);
+    }
 }
 
 #[test]
@@ -182,6 +212,33 @@ fn colours_follow_two_rates_and_the_code_point_follows_the_colour() {
     assert!(seen.iter().all(|dscp| [10, 12].contains(dscp)) && seen.contains(&12), "{seen:?}");
 }
 
+#[test]
+fn a_class_with_pie_holds_its_queue_near_the_target_where_a_slow_controller_leaves_it_at_the_limit() {
+    let Some(_machine) = privileged("a_class_with_pie_holds") else { return };
+    // A link of 20 Mbit/s that is offered a tenth more, by somebody who heeds no signal.
+    let median_ms = |class: &str| {
+        let router = Router::new();
+        let port = "mode = \"bottleneck\"\n[port.aqm]\nlimit = \"120ms\"";
+        let running = router.start_text(&config(&router, port, &[class]));
+        let predicted = || running.reader().ring(0).unwrap().predicted_ns;
+        let load = [Load::new([frame(5_000)], 22 * MBIT)];
+        let times = (8 * SETTLE, WINDOW);
+        let (rates, mut sojourns) =
+            run_sampled(&router, &running, &load, Drain::Rate(20 * MBIT), times, predicted);
+        adds_up(&running);
+        assert!(rates.total >= 0.95 * (20 * MBIT) as f64, "{class}: {}", rates.total);
+        sojourns.sort_unstable();
+        (sojourns[sojourns.len() / 2] as f64 / 1e6, rates)
+    };
+    let (pie, rates) = median_ms("[port.class.aqm]\nalgorithm = \"pie\"\nlimit = \"120ms\"");
+    let counters = &rates.counters["c0"];
+    assert!((7.5..=30.0).contains(&pie), "{pie} ms; {counters:?}");
+    assert!(counters["aqm"] > 10 * (counters["limit"] + counters["class_share"]), "{counters:?}");
+    // CoDel's first signal comes after an interval and its next ones slowly: until then the limit alone bounds the queue.
+    let (bounded, _) = median_ms("[port.class.aqm]\ntarget = \"15ms\"\ninterval = \"4s\"\nlimit = \"120ms\"");
+    assert!(bounded > 2.0 * pie, "{bounded} ms at the limit, {pie} ms with PIE");
+}
+
 /// The port is idle: nothing but the policer holds the class back.
 #[test]
 fn two_processors_that_flood_one_policed_class_get_its_rates_within_half_a_percent() {
@@ -193,7 +250,7 @@ fn two_processors_that_flood_one_policed_class_get_its_rates_within_half_a_perce
         let class = format!("[port.class.policer]\n{keys}");
         let running = router.start_text(&config(&router, &policer(400), &[&class]));
         let load = || Load::new([frame(5_000)], 50 * MBIT);
-        let rates = run_on_two(&router, &running, [&load(), &load()], SETTLE, WINDOW);
+        let rates = run_on_two(&router, &running, [&[load()], &[load()]], Drain::Fast, SETTLE, WINDOW);
         adds_up(&running);
         let total = &running.snapshot().ports[0].classes[0].counters;
         assert_eq!(total["accepted"], total["green"] + total["yellow"]);

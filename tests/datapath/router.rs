@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,21 +63,32 @@ pub struct Router {
     name: String,
     netns: Namespace,
     lan: OwnedFd,
-    wan: OwnedFd,
+    /// One for each of the rings of `wan0`.
+    wan: Vec<OwnedFd>,
+    next: AtomicUsize,
     other: OwnedFd,
 }
 
 impl Router {
     /// A router whose `wan0` has a ring of `slots`.
     pub fn with_ring(slots: u32) -> Self {
+        Self::with_rings(1, slots)
+    }
+
+    /// The same with so many of them; the ring of a frame is that of its CPU.
+    pub fn with_rings(rings: usize, slots: u32) -> Self {
         let (name, netns) = namespace("rtr");
         let (lan, wan, other) = netns.run(|| {
-            let taps = (device::create_tap(LAN)?, device::create_tap(WAN)?, device::create_tap(OTHER)?);
+            let wan = match rings {
+                1 => vec![device::create_tap(WAN)?],
+                _ => device::create_multiqueue_tap(WAN, rings)?,
+            };
+            let taps = (device::create_tap(LAN)?, wan, device::create_tap(OTHER)?);
             let wan = Wiring { queue_len: Some(slots), ..wan_wiring() };
             configure_router(&[lan_wiring(), wan, other_wiring()])?;
             Ok(taps)
         });
-        Self { name, netns, lan, wan, other }
+        Self { name, netns, lan, wan, next: AtomicUsize::new(0), other }
     }
 
     pub fn new() -> Self {
@@ -95,7 +106,7 @@ impl Router {
 
     /// The far side of `wan0`.
     pub fn wan(&self) -> &OwnedFd {
-        &self.wan
+        &self.wan[0]
     }
 
     /// Name of the instance that [`Router::start`] starts.
@@ -154,9 +165,10 @@ impl Router {
         assert_eq!(nix::unistd::write(&self.lan, frame), Ok(frame.len()), "a frame of {}", frame.len());
     }
 
-    /// Takes the oldest frame out of the ring of `wan0`.
+    /// Takes the oldest frame out of the ring of `wan0`; the rings take turns where it has several.
     pub fn take(&self) -> Option<Vec<u8>> {
-        take(&self.wan)
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        (0..self.wan.len()).find_map(|turn| take(&self.wan[(first + turn) % self.wan.len()]))
     }
 
     /// Takes the oldest frame out of the ring of `other0`.

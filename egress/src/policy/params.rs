@@ -35,7 +35,9 @@ impl Link {
     pub(super) fn look(&mut self, config: &PortConfig, place: &ClassPlace, queue: &Queue) {
         (self.slots, self.full) = (queue.slots, ring::full(config, place.rank, queue));
         if config.mode == MODE_BOTTLENECK {
-            (self.pace, self.real, self.head_sojourn) = (queue.pace, Some(queue.backlog), queue.head_sojourn);
+            let all = queue.backlog.saturating_add(queue.others);
+            (self.pace, self.real, self.head_sojourn) =
+                (queue.all_pace.or(queue.pace), Some(all), queue.head_sojourn);
         } else {
             (self.pace, self.real, self.head_sojourn) = (pace_from_map(config), None, Nanos::ZERO);
         }

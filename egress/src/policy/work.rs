@@ -7,7 +7,7 @@ use weir_aqm::borrow::{self, Admission, Grant, PortVars};
 use weir_aqm::fairness::{self, FairnessVerdict};
 use weir_aqm::{Bytes, FlowVars, L4sParams, L4sVerdict, Nanos, Service, SharedTat, Verdict, l4s};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, ClassPlace, FLAG_ECN, HostState, PacketMeta,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, ClassConfig, ClassPlace, FLAG_ECN, HostState, PacketMeta,
     PlanRates, PortConfig, SubscriberCodel, SubscriberMeter,
 };
 
@@ -247,7 +247,7 @@ impl Work {
         let Wait { sojourn, backlog, .. } = self.wait;
         let (params, now) = (&self.params, self.packet.now);
         match config.aqm {
-            AQM_CODEL | AQM_PI2 => {
+            AQM_CODEL | AQM_PI2 | AQM_PIE => {
                 ask(&params.gains, config.aqm, &params.limits, &mut class.aqm, now, sojourn, backlog)
             }
             AQM_L4S => self.coupled(class, sojourn, backlog),

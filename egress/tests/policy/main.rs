@@ -5,11 +5,11 @@ mod model;
 
 use model::{Frame, MBIT, Port, Source, class, codel, guaranteed, pace, plan, run, source, within};
 use proptest::prelude::*;
-use weir_aqm::{Colour, Nanos};
+use weir_aqm::{Bytes, Colour, Nanos, PieParams};
 use weir_egress::policy::{Action, Cause};
 use weir_shared_maps::{
-    AQM_L4S, AQM_PI2, COLOUR_DROP, ClassConfig, FAIRNESS_FLOW, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
-    POLICER_BYTES, POLICER_PACKETS,
+    AQM_L4S, AQM_PI2, AQM_PIE, COLOUR_DROP, ClassConfig, FAIRNESS_FLOW, FAIRNESS_SOURCE,
+    FAIRNESS_SOURCE_FLOW, POLICER_BYTES, POLICER_PACKETS,
 };
 
 /// Both modes, so that each promise is asked of each.
@@ -194,15 +194,9 @@ fn a_policer_measures_what_is_offered_and_gives_nothing_for_what_is_dropped_late
 fn rfc2698_a_colour_aware_policer_never_raises_a_colour() {
     let policed = ClassConfig {
         policer: POLICER_PACKETS,
-        cir_pace: weir_egress::pace_word(weir_aqm::Pace::from_sample(
-            weir_aqm::Bytes::new(1000),
-            Nanos::from_secs(1),
-        )),
+        cir_pace: weir_egress::pace_word(weir_aqm::Pace::from_sample(Bytes::new(1000), Nanos::from_secs(1))),
         cbs_ns: 1_000_000_000,
-        pir_pace: weir_egress::pace_word(weir_aqm::Pace::from_sample(
-            weir_aqm::Bytes::new(1000),
-            Nanos::from_secs(1),
-        )),
+        pir_pace: weir_egress::pace_word(weir_aqm::Pace::from_sample(Bytes::new(1000), Nanos::from_secs(1))),
         pbs_ns: 1_000_000_000,
         colour_aware: 1,
         ..class(100 * MBIT)
@@ -230,8 +224,13 @@ fn a_class_sets_or_washes_the_code_point() {
 
 #[test]
 fn what_can_be_marked_is_marked_and_what_cannot_is_dropped_by_each_controller() {
-    for aqm in [codel(class(10 * MBIT)).aqm, AQM_PI2, AQM_L4S] {
-        for mut port in both(10 * MBIT, &[ClassConfig { aqm, ..class(10 * MBIT) }]) {
+    for aqm in [codel(class(10 * MBIT)).aqm, AQM_PI2, AQM_PIE, AQM_L4S] {
+        let mut controlled = ClassConfig { aqm, ..class(10 * MBIT) };
+        if aqm == AQM_PIE {
+            let PieParams { alpha, beta, .. } = PieParams::rfc_8033(Bytes::ZERO);
+            (controlled.alpha, controlled.beta) = (alpha, beta);
+        }
+        for mut port in both(10 * MBIT, &[controlled]) {
             let mut sources = [source(0, 6 * MBIT), source(0, 6 * MBIT)];
             sources[1].frame.ecn = 1;
             let out = run(&mut port, &sources, 5);

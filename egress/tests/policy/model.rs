@@ -146,7 +146,8 @@ impl Port {
         }
         let head_sojourn = measured.map_or(Nanos::ZERO, |pace| pace.time_for(backlog));
         let occupancy = backlog.get().div_ceil(1_000) as u32;
-        Queue { now, backlog, occupancy, slots: self.config.ring_slots, head_sojourn, pace: measured }
+        let slots = self.config.ring_slots;
+        Queue { now, backlog, occupancy, slots, head_sojourn, pace: measured, ..Queue::NONE }
     }
 
     pub fn offer(&mut self, now: Nanos, frame: &Frame) -> Ruling {

@@ -82,6 +82,7 @@ impl Weir {
             slots: self.state.slots,
             head_sojourn: Nanos::from_nanos(self.scratch.head_sojourn_ns),
             pace: pace_of_word(self.state.drain.pace),
+            ..Front::NONE
         }
     }
 

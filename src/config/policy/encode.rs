@@ -1,7 +1,7 @@
 //! From classes, plans and subscribers to the bytes that the programs read.
 
 use ipnet::IpNet;
-use weir_aqm::{Bytes, GcraParams, Nanos, Pace, Pi2Params, Rate};
+use weir_aqm::{Bytes, GcraParams, Nanos, Pace, Rate};
 use weir_egress::pace_word;
 use weir_ingress::subscriber::{halves, key4, key6};
 use weir_shared_maps::{
@@ -16,7 +16,7 @@ use zerocopy::FromZeros as _;
 use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
 };
-use crate::config::encode::{Times, algorithm, flags, patient};
+use crate::config::encode::{Gains, Times, algorithm, flags, patient};
 use crate::config::model::{Aqm, Mode, Port};
 
 const BURST_TIME: Nanos = Nanos::from_millis(10);
@@ -45,7 +45,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         Mode::Bottleneck => times.limit.as_nanos().min(port_config.limit_ns),
         Mode::Policer => times.limit.as_nanos(),
     };
-    let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, frame);
+    let gains = Gains::of(&aqm, &times, frame);
     let (policer, committed, peak) = class.policer.as_ref().map_or((POLICER_NONE, None, None), |policer| {
         let unit = match policer.committed {
             Metered::Bytes { .. } => POLICER_BYTES,
@@ -62,7 +62,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         target_ns: times.target.as_nanos(),
         interval_ns: times.interval.as_nanos(),
         limit_ns: limit,
-        t_update_ns: pi2.t_update.as_nanos(),
+        t_update_ns: gains.t_update.as_nanos(),
         cir_pace: pace_word(committed.map(|meter| meter.pace)),
         cbs_ns: committed.map_or(0, |meter| meter.tolerance.as_nanos()),
         pir_pace: pace_word(peak.map(|meter| meter.pace)),
@@ -71,8 +71,8 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         weight: class.weight,
         flags: flags(&aqm),
         aqm: algorithm(&aqm),
-        alpha: pi2.alpha,
-        beta: pi2.beta,
+        alpha: gains.alpha,
+        beta: gains.beta,
         fairness: fairness(class.fairness, port.subscribers),
         dscp: match class.dscp {
             DscpAction::Keep => DSCP_KEEP,

@@ -16,9 +16,9 @@ use aya::{
 use clap::Parser;
 use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
 use weir_shared_maps::{
-    ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_SPILL, AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE,
-    DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM, MAX_CLASSES, MODE_BOTTLENECK, MODE_METER,
-    MODE_POLICER, MODE_VIRTUAL, names,
+    ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_SPILL, AQM_CODEL, AQM_NONE, AQM_PI2, AQM_PIE,
+    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM, MAX_CLASSES, MODE_BOTTLENECK,
+    MODE_METER, MODE_POLICER, MODE_VIRTUAL, RINGS_SUMMED, names,
 };
 
 const GOLDEN: &str = "tests/golden/verifier.toml";
@@ -26,7 +26,7 @@ const HEAD: &str = "# What the verifier says each program costs: instructions it
                     # One table for each kernel. `cargo xtask verify` fails on a rise; `cargo xtask verify --bless` rewrites the\n\
                     # table of the running kernel, and the commit says why.\n";
 
-const AQMS: [(&str, u32); 3] = [("none", AQM_NONE), ("codel", AQM_CODEL), ("pi2", AQM_PI2)];
+const AQMS: [(&str, u32); 4] = [("none", AQM_NONE), ("codel", AQM_CODEL), ("pi2", AQM_PI2), ("pie", AQM_PIE)];
 const DRIVERS: [(&str, u32); 4] =
     [("none", DRIVER_NONE), ("tun", DRIVER_TUN), ("veth", DRIVER_VETH), ("virtio", DRIVER_VIRTIO)];
 
@@ -218,6 +218,16 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
             note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
         }
     }
+    for driver in DRIVERS.into_iter().filter(|driver| driver.1 != DRIVER_NONE) {
+        let name = format!("{} mode=bottleneck driver={} rings=16", names::PROG_POLICY, driver.0);
+        let globals = [
+            (names::GLOBAL_MODE, MODE_BOTTLENECK),
+            (names::GLOBAL_DRIVER, driver.1),
+            (names::GLOBAL_CLASSES, MAX_CLASSES),
+            (names::GLOBAL_RINGS, RINGS_SUMMED),
+        ];
+        note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
+    }
     for program in [
         names::PROG_OBSERVER_BTF,
         names::PROG_OBSERVER_RAW,
@@ -225,6 +235,10 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         names::PROG_REDIRECT_ERR,
     ] {
         note(program.to_owned(), load(&EGRESS, program, &[], btf.as_ref()));
+    }
+    for program in [names::PROG_OBSERVER_BTF, names::PROG_OBSERVER_RAW] {
+        let globals = [(names::GLOBAL_CLASSES, MAX_CLASSES)];
+        note(format!("{program} classes"), load(&EGRESS, program, &globals, btf.as_ref()));
     }
     (costs, refused)
 }

@@ -2,7 +2,7 @@
 
 use weir_aqm::{Nanos, SharedTat};
 use weir_egress::AqmCell;
-use weir_shared_maps::{AQM_CODEL, AQM_PI2, AqmState};
+use weir_shared_maps::{AQM_CODEL, AQM_PI2, AQM_PIE, AqmState};
 
 use crate::atomics::{load, swap_if, try_lock, unlock};
 
@@ -30,6 +30,7 @@ impl AqmCell for MapCell {
                         && load(&raw const (*self.0).codel.dropping) == 0
                 }
                 AQM_PI2 => load(&raw const (*self.0).pi2.p_q32) == 0,
+                AQM_PIE => false,
                 _ => true,
             }
         }

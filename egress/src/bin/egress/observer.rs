@@ -18,8 +18,8 @@ use crate::{
     classes::weir_give_back,
     events::{RingId, tell_level, tell_refused},
     maps::{
-        WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES, WEIR_SCRATCH,
-        count, count_all,
+        CLASSES, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES,
+        WEIR_SCRATCH, count, count_all,
     },
     ring::{Location, locate, occupancy, read},
 };
@@ -167,7 +167,7 @@ fn after_batch(batch: Batch) -> i32 {
     );
     if refused > 0 {
         count(route.port, PortCounter::RingDrops, u64::from(refused));
-        if ours && config.classes > 0 {
+        if CLASSES.load() > 0 && ours && config.classes > 0 {
             give_back_classes(route.port, batch.sent, accepted);
         } else {
             give_back(config, route.port, &lengths, batch.sent, accepted, now);

@@ -6,20 +6,23 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use weir_aqm::{Colour, Nanos};
-use weir_egress::policy::{Action, Cause, Packet};
-use weir_egress::{Queue, wire_bytes};
+use weir_aqm::{Bytes, Colour, Nanos};
+use weir_egress::policy::{Action, Cause, Packet, Rings};
+use weir_egress::{Queue, pace_of_word, wire_bytes};
 use weir_shared_maps::{
-    BatchScratch, ClassCounter, DRIVER_NONE, MODE_BOTTLENECK, PacketMeta, PortConfig, PortCounter,
+    BatchScratch, ClassCounter, DRIVER_NONE, FORGOTTEN_NS, MODE_BOTTLENECK, PacketMeta, PortConfig,
+    PortCounter, RINGS_SUMMED,
 };
 
 use crate::{
+    atomics::{load, store, try_lock, unlock},
     classes::{self, Outcome},
     frame::{mark, policy_metadata, remark, traffic_class},
     maps::{
-        CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, WEIR_DESK, WEIR_PORTS, WEIR_SCRATCH, count, count_class,
+        CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_DESK, WEIR_PORTS, WEIR_RINGS, WEIR_SCRATCH,
+        count, count_class,
     },
-    program::{accept, begin_batch, drop_for, ring_index, situation},
+    program::{accept, begin_batch, drop_for, glance, ring_index, situation},
 };
 
 /// One frame on its way through the program.
@@ -60,6 +63,54 @@ pub fn weir_policy(ctx: XdpContext) -> u32 {
 #[inline(never)]
 fn first_of_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
     begin_batch(config, scratch, ring);
+    if MODE.load() == MODE_BOTTLENECK && RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED {
+        add_rings(config, scratch, ring);
+    }
+}
+
+/// Adds up what all rings of the port hold, and renews the rate at which they drain.
+#[inline(always)]
+fn add_rings(config: &PortConfig, scratch: &mut BatchScratch, own: u32) {
+    let mut rings = Rings::default();
+    for index in 0..RINGS_SUMMED {
+        let ring = config.ring_base.wrapping_add(index);
+        if index >= RINGS.load() {
+            break;
+        }
+        let Some(state) = WEIR_RINGS.get_ptr(ring) else { return };
+        // SAFETY: a map value, of which one word is read.
+        let sent_bytes = unsafe { load(&raw const (*state).sent_bytes) };
+        let bytes = if ring == own { scratch.backlog_bytes } else { weir_ring_bytes(ring, scratch.now_ns) };
+        rings.add(sent_bytes, Bytes::new(bytes));
+    }
+    scratch.others_bytes = rings.bytes().get().saturating_sub(scratch.backlog_bytes);
+    let Some(state) = WEIR_RINGS.get_ptr_mut(own) else { return };
+    // SAFETY: a map value; the estimate is computed on a copy and stored by the holder of the try-lock. Who finds it taken uses the
+    // rate as it is, one word.
+    unsafe {
+        if try_lock(&raw mut (*state).all_busy) {
+            let mut drain = load(&raw const (*state).all);
+            rings.observe(&mut drain, Nanos::from_nanos(scratch.now_ns));
+            store(&raw mut (*state).all, drain);
+            unlock(&raw mut (*state).all_busy);
+        }
+        scratch.all_pace = load(&raw const (*state).all.pace);
+    }
+}
+
+/// Bytes in a ring that another CPU sends into; 0 where nobody has for long.
+///
+/// A global function (its name is exported): the verifier looks at it once, not once for each ring.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weir_ring_bytes(ring: u32, now_ns: u64) -> u64 {
+    let Some(state) = WEIR_RINGS.get_ptr(ring) else { return 0 };
+    // SAFETY: a map value, of which one word is read.
+    let located_ns = unsafe { load(&raw const (*state).located_ns) };
+    if now_ns.saturating_sub(located_ns) > FORGOTTEN_NS {
+        return 0;
+    }
+    glance(ring).map_or(0, |seen| seen.bytes)
 }
 
 /// Writes down what is known about the frame; whether the ring's state is there.
@@ -85,6 +136,11 @@ fn look_at(
     let packet = Packet { now, cost: wire_bytes(config, FRAMING.load(), len), ecn, dscp };
     let queue = if MODE.load() == MODE_BOTTLENECK {
         match situation(scratch, ring) {
+            Some((queue, _)) if RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED => Queue {
+                others: Bytes::new(scratch.others_bytes),
+                all_pace: pace_of_word(scratch.all_pace),
+                ..queue
+            },
             Some((queue, _)) => queue,
             None => return false,
         }

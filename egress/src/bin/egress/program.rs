@@ -113,9 +113,28 @@ fn look(scratch: &mut BatchScratch, ring: u32) {
     if DRIVER.load() == DRIVER_NONE {
         return;
     }
-    let (Some(state), Some(recipe)) = (WEIR_RINGS.get_ptr(ring), WEIR_RECIPES.get(PORT_INDEX.load())) else {
+    let Some(seen) = glance(ring) else { return };
+    scratch.occupancy_pkts = seen.frames;
+    if seen.frames == 0 {
         return;
-    };
+    }
+    scratch.backlog_bytes = seen.bytes;
+    scratch.head_sojourn_ns = scratch.now_ns.saturating_sub(seen.enqueued_ns);
+}
+
+/// What a ring holds.
+pub struct Glance {
+    frames: u32,
+    /// Their bytes; 0 where the history is missing.
+    pub bytes: u64,
+    /// When the oldest of them entered.
+    enqueued_ns: u64,
+}
+
+/// Reads a ring; `None` where it cannot be read.
+#[inline(always)]
+pub fn glance(ring: u32) -> Option<Glance> {
+    let (state, recipe) = (WEIR_RINGS.get_ptr(ring)?, WEIR_RECIPES.get(PORT_INDEX.load())?);
     // SAFETY: a map value, read word by word.
     let (at, sent, sent_bytes) = unsafe {
         (
@@ -128,18 +147,17 @@ fn look(scratch: &mut BatchScratch, ring: u32) {
             load(&raw const (*state).sent_bytes),
         )
     };
-    let Some(frames) = occupancy(DRIVER.load(), recipe, &at) else { return };
-    scratch.occupancy_pkts = frames;
+    let frames = occupancy(DRIVER.load(), recipe, &at)?;
     if frames == 0 {
-        return;
+        return Some(Glance { frames, bytes: 0, enqueued_ns: u64::MAX });
     }
-    let Some(history) = WEIR_HISTORY.get_ptr(ring) else { return };
+    let history = WEIR_HISTORY.get_ptr(ring)?;
     let slot = weir_egress::observe::head_slot(sent, frames);
     // SAFETY: `head_slot` is below the length of the array; the entry may be one lap old at worst.
     let head =
         unsafe { load((&raw const (*history).entries).cast::<weir_shared_maps::HistoryEntry>().add(slot)) };
-    scratch.backlog_bytes = sent_bytes.saturating_sub(head.bytes_before);
-    scratch.head_sojourn_ns = scratch.now_ns.saturating_sub(head.enqueued_ns);
+    let bytes = sent_bytes.saturating_sub(head.bytes_before);
+    Some(Glance { frames, bytes, enqueued_ns: head.enqueued_ns })
 }
 
 /// Bottleneck mode.
@@ -172,6 +190,7 @@ pub fn situation(scratch: &BatchScratch, ring: u32) -> Option<(Queue, MapCell)> 
         slots,
         head_sojourn: Nanos::from_nanos(scratch.head_sojourn_ns),
         pace,
+        ..Queue::NONE
     };
     Some((queue, cell))
 }
