@@ -122,7 +122,14 @@ fn every_example_is_valid() {
     let names: Vec<_> = files.iter().filter_map(|path| path.file_name()).collect();
     assert_eq!(
         names,
-        ["classes.toml", "home-router.toml", "isp.toml", "minimal.toml", "slow-uplink-policer.toml"]
+        [
+            "classes.toml",
+            "dual-wan.toml",
+            "home-router.toml",
+            "isp.toml",
+            "minimal.toml",
+            "slow-uplink-policer.toml"
+        ]
     );
     for path in files {
         let output = check(&path);
@@ -173,6 +180,20 @@ fn the_examples_of_policy_are_said_back_with_classes_rules_plans_and_subscribers
         "4 subscribers with 7 prefixes\n",
     ] {
         assert!(isp.contains(line), "`{line}` is not in\n{isp}");
+    }
+}
+
+#[test]
+fn the_example_of_two_ways_out_is_said_back_with_its_actions() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/config/dual-wan.toml");
+    let shown = String::from_utf8_lossy(&check(&path).stdout).into_owned();
+    for line in [
+        "  class calls: priority 0 weight 1, fairness none\n",
+        "  class bulk: priority 6 weight 1, fairness none, congested spill to wan1, full spill to wan1\n",
+        "  class default (default): priority 4 weight 1, fairness none, congested mark, full spill to wan1\n",
+        "congested none, full divert, divert_rate 20mbit\n",
+    ] {
+        assert!(shown.contains(line), "`{line}` is not in\n{shown}");
     }
 }
 

@@ -35,35 +35,44 @@ fn cycles(router: &Router, running: &Running, flows: &mut Flows, cycles: u32) {
     for cycle in 0..cycles {
         let diverted = running.port("diverted");
         until(&format!("cycle {cycle}: flows are diverted"), || {
-            round(router, flows);
+            round(router, flows, false);
             running.port("diverted") >= diverted + FLOWS as u64 / 2
         });
         // All flows came by in a round in which none of them was diverted.
         until(&format!("cycle {cycle}: flows return"), || {
             let before = running.port("diverted");
-            round(router, flows);
-            while let Some(frame) = router.take() {
-                flows.receive(&frame);
-            }
+            round(router, flows, true);
             running.port("diverted") == before
         });
     }
     let drained = Instant::now();
     while drained.elapsed() < Duration::from_millis(200) {
-        while let Some(frame) = router.take() {
-            flows.receive(&frame);
-        }
+        read(router, flows);
         sleep_until(now_ns() + MS);
     }
 }
 
-/// One packet of each flow, in bursts that a shaper has to queue.
-fn round(router: &Router, flows: &mut Flows) {
+/// One packet of each flow, in a burst that a shaper has to queue; a link that is `open` takes every frame at once.
+fn round(router: &Router, flows: &mut Flows, open: bool) {
     let next = now_ns() + ROUND;
     for _ in 0..FLOWS {
         flows.send(router);
+        if open {
+            read(router, flows);
+        }
     }
-    sleep_until(next);
+    while now_ns() < next {
+        sleep_until(now_ns() + MS / 4);
+        if open {
+            read(router, flows);
+        }
+    }
+}
+
+fn read(router: &Router, flows: &mut Flows) {
+    while let Some(frame) = router.take() {
+        flows.receive(&frame);
+    }
 }
 
 fn until(what: &str, mut round: impl FnMut() -> bool) {
