@@ -14,6 +14,9 @@ pub const ACTION_DIVERT: u32 = 3;
 /// Out of another port, sticky for each flow.
 pub const ACTION_SPILL: u32 = 4;
 
+/// [`BackOff::pfc_priority`] of a port without classes: it is paused while any priority is.
+pub const PFC_ANY: u32 = 8;
+
 /// What ingress does with packets of one class of one port while the signal of their ring stands: entry
 /// `port * MAX_CLASSES + class`; class 0 stands for the port where it has no classes.
 #[repr(C)]
@@ -29,7 +32,7 @@ pub struct BackOff {
     pub divert_pace_mult: u32,
     /// Shift belonging to `divert_pace_mult`.
     pub divert_pace_shift: u32,
-    /// The priority whose PFC pause stops the class (IEEE 802.1Q clause 36), 0 to 7.
+    /// The priority whose PFC pause stops the class (IEEE 802.1Q clause 36), 0 to 7, or [`PFC_ANY`].
     pub pfc_priority: u32,
     /// Burst tolerance of that bound.
     pub divert_burst_ns: u64,
@@ -45,7 +48,7 @@ impl BackOff {
         spill_ifindex: 0,
         divert_pace_mult: 0,
         divert_pace_shift: 0,
-        pfc_priority: 0,
+        pfc_priority: PFC_ANY,
         divert_burst_ns: 0,
     };
     /// Ingress drops what a full ring would refuse. The default of a port without classes.
@@ -89,7 +92,7 @@ pub struct DivertState {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PauseState {
-    /// `CLOCK_MONOTONIC` for each priority; a plain PAUSE sets all.
+    /// `CLOCK_MONOTONIC` for each priority, 0 where it may send; a plain PAUSE sets all.
     pub until_ns: [u64; 8],
 }
 

@@ -104,9 +104,15 @@ impl Pauser {
         let configs: Array<MapData, PortConfig> = reader::array(&directory, names::MAP_PORTS)?;
         let mut ports = Vec::new();
         for (index, port) in (0..).zip(&config.ports).filter(|(_, port)| port.pause != PauseKind::Off) {
-            let config = entry(&configs, index, names::MAP_PORTS)?;
             let Port { pause, classes, .. } = port;
             let priorities = classes.iter().map(|class| class.pfc_priority()).collect();
+            if config.ingress.iter().all(|ingress| ingress.device == port.device) {
+                notes.push(format!(
+                    "port {}: no other device is an ingress, so that nobody is asked to stop",
+                    port.device
+                ));
+            }
+            let config = entry(&configs, index, names::MAP_PORTS)?;
             ports.push(PausedPort { index, config, kind: *pause, priorities });
         }
         let mut feeds = Vec::new();
@@ -205,4 +211,19 @@ impl Maps {
 
 fn entry<V: Pod>(map: &Array<MapData, V>, index: u32, name: &'static str) -> Result<V> {
     map.get(&index, 0).map_err(Error::map(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_that_no_driver_says_is_taken_for_ten_gigabit_and_said_once() {
+        let mut notes = Vec::new();
+        for _ in 0..2 {
+            // The loopback device has no speed. 512 bits at 10 Gbit/s take 51.2 ns.
+            assert_eq!(quantum_ps("lo", &mut notes).unwrap(), 51_200);
+        }
+        assert_eq!(notes, ["device lo: the link's speed is unknown; PAUSE is timed for 10 Gbit/s"]);
+    }
 }
