@@ -17,10 +17,11 @@ use aya_obj::{
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, EVENTS_BYTES,
-    FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PauseState,
-    PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory,
-    RingRecipe, RingState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
+    EVENTS_BYTES, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS,
+    PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks,
+    RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    SubscriberState, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -44,7 +45,6 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
         (names::MAP_PORT_STATE, array(size_of::<PortState>(), Some(MAX_PORTS))),
         (names::MAP_RINGS, array(size_of::<RingState>(), None)),
-        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_HISTORY, array(size_of::<RingHistory>(), None)),
         (names::MAP_SCRATCH, per_cpu(size_of::<BatchScratch>(), 1)),
         (names::MAP_INGRESS, array(size_of::<IngressConfig>(), Some(MAX_INGRESS))),
@@ -77,6 +77,9 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
         (names::MAP_PAUSE, array(size_of::<PauseState>(), Some(MAX_PORTS))),
         (names::MAP_EVENTS, (BPF_MAP_TYPE_RINGBUF, 0, 0, Some(EVENTS_BYTES))),
+        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
+        (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
+        (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
     ])
 }
 
@@ -203,6 +206,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_HASHES,
                 names::GLOBAL_HASH_SEED,
                 names::GLOBAL_PAUSE_QUANTUM_PS,
+                names::GLOBAL_ACTIONS,
             ],
         ),
         (

@@ -93,8 +93,10 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 39] = [
+pub const PINNED_MAPS: [&str; 41] = [
     MAP_BACK_OFF,
+    MAP_STICKY,
+    MAP_DIVERT,
     MAP_CLASS_PLACES,
     MAP_POLICY,
     MAP_CLASS_STATE,
@@ -195,6 +197,8 @@ pub const GLOBAL_HASHES: &str = "HASHES";
 pub const GLOBAL_PAUSE_QUANTUM_PS: &str = "PAUSE_QUANTUM_PS";
 /// `u32`: what the hashes begin with, different in each instance.
 pub const GLOBAL_HASH_SEED: &str = "HASH_SEED";
+/// `u32`: bit `1 << ACTION_*` of each action that a class takes; zero removes the look at the signal.
+pub const GLOBAL_ACTIONS: &str = "ACTIONS";
 /// `u32`: which port this copy of the egress program serves.
 pub const GLOBAL_PORT_INDEX: &str = "PORT_INDEX";
 /// `u32`: one of the `MODE_*` values; the other modes' code is removed at load.

@@ -1,7 +1,7 @@
 //! A discrete-event simulator with a virtual clock, in which weir's own decisions run unchanged.
 //!
 //! Fast links feed one slow link through a queue: [`Scenario`] says which path, flows and [`Contender`], [`Scenario::run`]
-//! gives an [`Outcome`]. The `weir` contender calls [`weir_ingress::back_off`], [`weir_egress::bottleneck`],
+//! gives an [`Outcome`]. The `weir` contender calls [`weir_ingress::Pressure`], [`weir_egress::bottleneck`],
 //! [`weir_egress::policer`] and [`weir_egress::observe`] in the order the eBPF programs do, on the same state layouts; the
 //! simulator brings the clock, the rings and the traffic.
 //!

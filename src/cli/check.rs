@@ -54,6 +54,10 @@ fn port_line(port: &Port) -> String {
     parts.extend(port.reserve.map(|reserve| format!("reserve {reserve} slots")));
     parts.push(aqm(&port.aqm));
     parts.extend(port.subscribers.map(|side| format!("subscribers by {}", side.name())));
+    if port.classes.is_empty() {
+        parts.push(port.back_off.words());
+    }
+    parts.extend(port.divert_rate.map(|rate| format!("divert_rate {}", show_rate(rate))));
     parts.join(", ")
 }
 
@@ -90,7 +94,7 @@ mod tests {
         assert_eq!(
             port_line(&config.ports[0]),
             "port wan0: policer, rate 1.5gbit, burst 32kb, codel target 2ms interval default limit default \
-             predicted sojourn no ECN"
+             predicted sojourn no ECN, congested none, full drop"
         );
     }
 }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, Nanos, Rate};
 
+use super::back_off::BackOff;
 use super::error::{ConfigError, MAX_FILE_BYTES, Source};
 use super::policy::{Class, Policy, Side};
 use super::{file, validate};
@@ -155,6 +156,10 @@ pub struct Port {
     pub subscribers: Option<Side>,
     /// How whoever feeds the port is asked to stop while its signal stands; off for a policer.
     pub pause: PauseKind,
+    /// What ingress does while the port's signal stands, where the port has no classes; each class has its own.
+    pub back_off: BackOff,
+    /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
+    pub divert_rate: Option<Rate>,
 }
 
 /// How whoever feeds a port is asked to stop.

@@ -102,6 +102,7 @@ impl Check<'_> {
         let ports: Vec<_> = file.ports.iter().map(|table| self.port(table)).collect();
         self.unique("an [[ingress]]", file.ingress.iter().map(|table| (table.place.as_str(), &table.device)));
         self.unique("a [[port]]", file.ports.iter().map(|table| (table.place.as_str(), &table.device)));
+        self.back_offs(&file.ports, &ports);
         let policy = self.policy(file);
         Some(Config {
             instance: instance.unwrap_or_default(),
@@ -198,6 +199,7 @@ impl Check<'_> {
                 _ => Err(choice(word, "\"bottleneck\", \"policer\"", &["bottleneck", "policer"])),
             })
             .unwrap_or(Mode::Bottleneck);
+        let divert_rate = self.parsed(At { place, key: "divert_rate" }, &table.divert_rate, rate);
         let rate = self.parsed(At { place, key: "rate" }, &table.rate, rate);
         if let (Mode::Policer, true, Some(mode)) = (mode, table.rate.is_absent(), table.mode.get()) {
             self.problems.push(self.source.key_problem(place, "rate", mode.span(), Rule::PolicerWithoutRate));
@@ -217,7 +219,8 @@ impl Check<'_> {
         );
         let burst = self.burst(table, mode, i64::from(link.overhead));
         let aqm = self.aqm(place, &table.aqm, Algorithms::OfPort);
-        let mut classes = self.port_classes(table, rate);
+        let back_off = self.back_off_keys(place, &table.back_off);
+        let mut classes = self.port_classes(table, rate, &back_off);
         let subscribers =
             self.parsed(At { place, key: "subscribers" }, &table.subscribers, |word| match word {
                 "source" => Ok(Side::Source),
@@ -225,9 +228,11 @@ impl Check<'_> {
                 _ => Err(choice(word, "\"source\", \"destination\"", &["source", "destination"])),
             });
         if subscribers.is_some() && classes.classes.is_empty() {
-            classes.classes.push(Class::implicit());
+            classes.classes.push(Class::implicit(back_off.of_class()));
         }
         let pause = self.pause(table, mode, !classes.classes.is_empty());
+        let egress_decides = !classes.classes.is_empty() || pause != PauseKind::Off;
+        let back_off = if egress_decides { back_off.of_class() } else { back_off.of_port() };
         Some(Port {
             device: device?,
             mode,
@@ -242,6 +247,8 @@ impl Check<'_> {
             default_class: classes.default,
             subscribers,
             pause,
+            back_off,
+            divert_rate,
         })
     }
 

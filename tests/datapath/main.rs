@@ -17,14 +17,18 @@
 )]
 
 mod frame;
+mod order;
 mod router;
 
+mod back_off;
 mod daemon;
+mod divert;
 mod forward;
 mod load;
 mod pause;
 mod policy;
 mod policy_rates;
 mod queue;
+mod spill;
 mod subscribers;
 mod veth;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub struct Router {
     netns: Namespace,
     lan: OwnedFd,
     wan: OwnedFd,
-    _other: OwnedFd,
+    other: OwnedFd,
 }
 
 impl Router {
@@ -76,7 +77,7 @@ impl Router {
             configure_router(&[lan_wiring(), wan, other_wiring()])?;
             Ok(taps)
         });
-        Self { name, netns, lan, wan, _other: other }
+        Self { name, netns, lan, wan, other }
     }
 
     pub fn new() -> Self {
@@ -155,20 +156,37 @@ impl Router {
 
     /// Takes the oldest frame out of the ring of `wan0`.
     pub fn take(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; 4_096];
-        match nix::unistd::read(&self.wan, &mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                Some(buffer)
-            }
-            Err(Errno::EAGAIN) => None,
-            Err(error) => panic!("reading {WAN}: {error}"),
-        }
+        take(&self.wan)
+    }
+
+    /// Takes the oldest frame out of the ring of `other0`.
+    pub fn take_other(&self) -> Option<Vec<u8>> {
+        take(&self.other)
+    }
+
+    /// Runs `ip` or `tc` in the router's namespace.
+    pub fn command(&self, line: &str) {
+        let mut words = line.split_whitespace();
+        let program = words.next().unwrap();
+        let output = self.run(|| Command::new(program).args(words).output().unwrap());
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Empties the ring of `wan0`; those of the frames that are the sender's.
     pub fn drain(&self) -> Vec<Seen> {
         std::iter::from_fn(|| self.take()).filter_map(|frame| seen(&frame)).collect()
+    }
+}
+
+fn take(tap: &OwnedFd) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 4_096];
+    match nix::unistd::read(tap, &mut buffer) {
+        Ok(length) => {
+            buffer.truncate(length);
+            Some(buffer)
+        }
+        Err(Errno::EAGAIN) => None,
+        Err(error) => panic!("reading a tap: {error}"),
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+use crate::config::back_off::BackOffTable;
 use crate::config::file::{AqmTable, Field, Items, Reader, place};
 
 /// One `[[port.class]]`.
@@ -33,6 +34,8 @@ pub struct ClassTable {
     pub aqm: Option<AqmTable>,
     /// `[port.class.policer]`
     pub policer: Option<PolicerTable>,
+    /// `on_congested`, `on_full`, `spill_to`
+    pub back_off: BackOffTable,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -153,6 +156,9 @@ const CLASS_KEYS: &[&str] = &[
     "ecn",
     "aqm",
     "policer",
+    "on_congested",
+    "on_full",
+    "spill_to",
 ];
 const POLICER_KEYS: &[&str] = &["cir", "cbs", "pir", "pbs", "aware", "yellow", "red"];
 const RULE_KEYS: &[&str] = &[
@@ -223,6 +229,7 @@ impl Reader<'_> {
             ecn: self.boolean(&place, "ecn", table, "ecn = true"),
             aqm,
             policer,
+            back_off: self.back_off(&place, table),
             place,
             span,
         }

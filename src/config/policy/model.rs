@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use weir_aqm::{Bytes, Rate};
 
+use crate::config::back_off::BackOff;
 use crate::config::model::{Aqm, VlanId};
 
 /// Name of the class of a port that lists none.
@@ -38,6 +39,8 @@ pub struct Class {
     /// The priority whose pause stops the class (IEEE 802.1Q clause 36), 0 to 7. Absent: 7 less the class's own priority,
     /// since 7 comes first there (IEEE 802.1Q annex I).
     pub pfc_priority: Option<u8>,
+    /// What ingress does while the port's signal stands.
+    pub back_off: BackOff,
 }
 
 impl Class {
@@ -47,7 +50,7 @@ impl Class {
     }
 
     /// The class of a port that lists none and has subscribers all the same.
-    pub fn implicit() -> Self {
+    pub fn implicit(back_off: BackOff) -> Self {
         Self {
             name: IMPLICIT_CLASS.to_owned(),
             priority: 4,
@@ -61,6 +64,7 @@ impl Class {
             ecn: None,
             policer: None,
             pfc_priority: None,
+            back_off,
         }
     }
 }
