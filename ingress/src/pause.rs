@@ -22,7 +22,8 @@ pub fn heed(state: &mut PauseState, frame: &Pause, now: Nanos, quantum_ps: u32) 
         if let Some(quanta) = frame.quanta(priority) {
             // At most 65,535 quanta of 512 us: 34 s in picoseconds.
             let pause = Nanos::from_nanos(u64::from(quanta) * u64::from(quantum_ps) / 1_000);
-            *until_ns = now.saturating_add(pause).as_nanos();
+            // Nothing rather than now: whoever reads it needs no clock to see that nobody is paused.
+            *until_ns = if quanta == 0 { 0 } else { now.saturating_add(pause).as_nanos() };
             heeded.priorities |= 1 << priority;
             if pause > heeded.longest {
                 heeded.longest = pause;
@@ -55,7 +56,7 @@ mod tests {
         let mut state = PauseState::new_zeroed();
         heed(&mut state, &Pause::Link(65_535), Nanos::from_secs(1), TEN_GIGABIT);
         let heeded = heed(&mut state, &Pause::Link(0), Nanos::from_millis(1_001), TEN_GIGABIT);
-        assert_eq!((heeded.longest, state.until_ns), (Nanos::ZERO, [1_001_000_000; 8]));
+        assert_eq!((heeded.longest, state.until_ns), (Nanos::ZERO, [0; 8]));
     }
 
     #[test]
@@ -68,7 +69,7 @@ mod tests {
         let heeded = heed(&mut state, &frame, Nanos::from_secs(1), TEN_GIGABIT);
         assert_eq!((heeded.priorities, heeded.longest), (1 << 3, Nanos::ZERO));
         for (priority, until) in state.until_ns.into_iter().enumerate() {
-            assert_eq!(until, if priority == 3 { 1_000_000_000 } else { 1_000_051_200 });
+            assert_eq!(until, if priority == 3 { 0 } else { 1_000_051_200 });
         }
     }
 

@@ -14,6 +14,9 @@ pub const ACTION_DIVERT: u32 = 3;
 /// Out of another port, sticky for each flow.
 pub const ACTION_SPILL: u32 = 4;
 
+/// [`BackOff::pfc_priority`] of a port without classes: it is paused while any priority is.
+pub const PFC_ANY: u32 = 8;
+
 /// What ingress does with packets of one class of one port while the signal of their ring stands: entry
 /// `port * MAX_CLASSES + class`; class 0 stands for the port where it has no classes.
 #[repr(C)]
@@ -30,7 +33,7 @@ pub struct BackOff {
     pub divert_pace_mult: u32,
     /// Shift belonging to `divert_pace_mult`.
     pub divert_pace_shift: u32,
-    /// The priority whose PFC pause stops the class (IEEE 802.1Q clause 36), 0 to 7.
+    /// The priority whose PFC pause stops the class (IEEE 802.1Q clause 36), 0 to 7, or [`PFC_ANY`].
     pub pfc_priority: u32,
     /// Burst tolerance of that bound.
     pub divert_burst_ns: u64,
@@ -46,7 +49,7 @@ impl BackOff {
         spill_ifindex: 0,
         divert_pace_mult: 0,
         divert_pace_shift: 0,
-        pfc_priority: 0,
+        pfc_priority: PFC_ANY,
         divert_burst_ns: 0,
     };
     /// Ingress drops what a full ring would refuse. The default of a port without classes.
@@ -78,13 +81,15 @@ pub const STICKY_SPILLED: u64 = 2;
 pub struct DivertState {
     /// Theoretical arrival time of the meter that bounds what enters the stack.
     pub tat_ns: u64,
+    /// When a flow's change of way was last told of, in units of 2^[`crate::TELL_SHIFT`] ns.
+    pub told_tick: u64,
 }
 
 /// Until when the link partner has paused a port (IEEE 802.3 annex 31B; by priority, IEEE 802.1Q clause 36).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PauseState {
-    /// `CLOCK_MONOTONIC` for each priority; a plain PAUSE sets all.
+    /// `CLOCK_MONOTONIC` for each priority, 0 where it may send; a plain PAUSE sets all.
     pub until_ns: [u64; 8],
 }
 

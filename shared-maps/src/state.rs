@@ -42,7 +42,7 @@ pub struct SignalState {
     pub pressure_q32: u32,
     /// Reserved, zero.
     pub reserved: u32,
-    /// The link partner has paused the port until then (any priority); 0 if it never did.
+    /// The link partner has paused the port until then (any priority); 0 if it never did or has let it go on.
     pub paused_until_ns: u64,
     /// Time spent in each level that has ended, by `SIGNAL_*`.
     pub held_ns: [u64; 3],

@@ -9,11 +9,13 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::DeTable;
 use weir_aqm::{Bytes, Nanos, Pace, Rate};
-use weir_shared_maps::{ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, PortConfig};
+use weir_shared_maps::{
+    ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, PFC_ANY, PortConfig,
+};
 
 use super::error::Rule;
 use super::file::{Field, PortTable, Reader};
-use super::model::{Config, DeviceName, PauseKind, Port};
+use super::model::{Config, DeviceName, Port};
 use super::validate::{At, Check, choice};
 
 /// One of the things ingress can do with a packet for a ring that has enough.
@@ -142,10 +144,9 @@ impl BackOffKeys {
         self.with(Action::None)
     }
 
-    /// What egress would drop anyway is dropped early, but where senders are asked to wait: what they had on the way is not
-    /// to be lost for it.
-    pub fn of_port(&self, pause: PauseKind) -> BackOff {
-        self.with(if pause == PauseKind::Off { Action::Drop } else { Action::None })
+    /// What egress would drop anyway is dropped early.
+    pub fn of_port(&self) -> BackOff {
+        self.with(Action::Drop)
     }
 
     fn with(&self, on_full: Action) -> BackOff {
@@ -252,9 +253,6 @@ impl Check<'_> {
     fn target(&mut self, place: &str, device: &str, table: &BackOffTable, devices: &[&str]) {
         let Some(typed) = table.spill_to.get() else { return };
         let name = typed.get_ref().as_str();
-        if DeviceName::new(name).is_err() {
-            return;
-        }
         let rule = if name == device {
             BackOffRule::SpillToItself
         } else if devices.contains(&name) {
@@ -271,19 +269,13 @@ impl Check<'_> {
         }
         let spills =
             |field: &Field<String>| field.get().filter(|typed| typed.get_ref() == "spill").map(Spanned::span);
-        match (spills(&table.on_congested), spills(&table.on_full)) {
-            (Some(span), _) => {
-                self.back_off_problem(place, "on_congested", span, BackOffRule::SpillWithoutPort);
-            }
-            (None, Some(span)) => {
-                self.back_off_problem(place, "on_full", span, BackOffRule::SpillWithoutPort);
-            }
+        let (key, span) = match (spills(&table.on_congested), spills(&table.on_full)) {
+            (Some(span), _) => ("on_congested", span),
+            (None, Some(span)) => ("on_full", span),
             // It is the port that says so.
-            (None, None) => {
-                let rule = Rule::BackOff(BackOffRule::SpillWithoutPort);
-                self.problems.push(self.source.key_problem(place, "spill_to", header.clone(), rule));
-            }
-        }
+            (None, None) => ("spill_to", header.clone()),
+        };
+        self.back_off_problem(place, key, span, BackOffRule::SpillWithoutPort);
     }
 
     fn used(&mut self, place: &str, key: &str, field: &Field<String>, used: bool) {
@@ -375,19 +367,17 @@ pub fn entries(
     let pace = port.divert_rate.or(port.rate).and_then(Rate::pace);
     let frames = Bytes::new(u64::from(encoded.max_packet_bytes)).saturating_mul(BURST_FRAMES);
     let burst = pace.map_or(BURST_TIME, |pace| pace.time_for_rounded_up(frames).max(BURST_TIME));
-    let entry = |(back_off, pfc_priority): (&BackOff, u8)| weir_shared_maps::BackOff {
+    let entry = |(back_off, pfc_priority): (&BackOff, u32)| weir_shared_maps::BackOff {
         on_congested: back_off.on_congested.code(),
         on_full: back_off.on_full.code(),
         spill_ifindex: back_off.spill_to.as_ref().and_then(&ifindex).unwrap_or(0),
         divert_pace_mult: pace.map_or(0, Pace::mult),
         divert_pace_shift: pace.map_or(0, Pace::shift),
-        pfc_priority: u32::from(pfc_priority),
+        pfc_priority,
         divert_burst_ns: burst.as_nanos(),
     };
-    if port.classes.is_empty() {
-        return vec![entry((&port.back_off, 0))];
-    }
-    port.classes.iter().map(|class| entry((&class.back_off, class.pfc_priority()))).collect()
+    let priorities = port.classes.iter().map(|class| u32::from(class.pfc_priority()));
+    effective(port).into_iter().zip(priorities.chain(std::iter::repeat(PFC_ANY))).map(entry).collect()
 }
 
 /// Bit `1 << ACTION_*` of each action that a class or port takes, but for none.
@@ -464,15 +454,20 @@ mod tests {
     }
 
     #[test]
-    fn a_port_whose_senders_are_asked_to_wait_drops_nothing_at_ingress() {
-        assert_eq!(encode("pause = \"802.3x\"")[0].on_full, ACTION_NONE);
-        assert_eq!(encode("pause = \"off\"")[0].on_full, ACTION_DROP);
+    fn a_port_whose_senders_are_asked_to_wait_drops_nothing_early_but_where_the_file_says_so() {
+        let on_full = |keys| encode(keys)[0].on_full;
+        assert_eq!(on_full("pause = \"off\""), ACTION_DROP);
+        assert_eq!(on_full("pause = \"802.3x\""), ACTION_NONE);
+        assert_eq!(on_full("pause = \"802.3x\"\non_full = \"drop\""), ACTION_DROP);
     }
 
     #[test]
-    fn a_class_is_stopped_by_the_pause_of_its_priority() {
-        // 4 in weir, where 0 comes first, is 802.1Q's 3.
-        assert_eq!(encode("[[port.class]]\nname = \"a\"")[0].pfc_priority, 3);
+    fn a_class_is_stopped_by_one_priority_and_a_port_without_classes_by_any() {
+        let priorities = |keys| encode(keys).iter().map(|entry| entry.pfc_priority).collect::<Vec<_>>();
+        assert_eq!(priorities(""), [PFC_ANY]);
+        let classes =
+            "[[port.class]]\nname = \"a\"\npriority = 1\n[[port.class]]\nname = \"b\"\npfc_priority = 5";
+        assert_eq!(priorities(classes), [6, 5]);
     }
 
     #[test]

@@ -50,9 +50,9 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         classes,
         default_class,
         subscribers,
+        pause,
         back_off,
         divert_rate,
-        pause,
     } = running;
     let keys: Vec<&str> = [
         ("mode", *mode != new.mode),
@@ -65,9 +65,9 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("class", *classes != new.classes),
         ("default_class", *default_class != new.default_class),
         ("subscribers", *subscribers != new.subscribers),
+        ("pause", *pause != new.pause),
         ("on_congested, on_full, spill_to", *back_off != new.back_off),
         ("divert_rate", *divert_rate != new.divert_rate),
-        ("pause", *pause != new.pause),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

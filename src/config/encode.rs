@@ -383,6 +383,20 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
+    fn a_port_whose_senders_are_asked_to_wait_drops_nothing_for_its_age_unless_told_to() {
+        let waiting = encode("pause = \"802.3x\"");
+        assert_eq!(
+            (waiting.pause, waiting.limit_ns, waiting.target_ns),
+            (PAUSE_LINK, MAX_LIMIT.as_nanos(), 5 * MS)
+        );
+        assert_eq!(encode("pause = \"802.3x\"\n[port.aqm]\nlimit = \"25ms\"").limit_ns, 25 * MS);
+        let off = encode("pause = \"off\"");
+        assert_eq!((off.pause, off.limit_ns), (PAUSE_OFF, 15 * MS));
+        let classes = encode("pause = \"pfc\"\n[[port.class]]\nname = \"a\"");
+        assert_eq!((classes.pause, classes.limit_ns), (PAUSE_PRIORITY, MAX_LIMIT.as_nanos()));
+    }
+
+    #[test]
     fn a_bottleneck_without_rate_gets_the_defaults_of_rfc_8289() {
         let config = encode("");
         assert_eq!((config.mode, config.aqm, config.flags), (MODE_BOTTLENECK, AQM_CODEL, FLAG_ECN));

@@ -133,12 +133,12 @@ pub struct PortTable {
     pub default_class: Field<String>,
     /// `subscribers`
     pub subscribers: Field<String>,
+    /// `pause`
+    pub pause: Field<String>,
     /// `on_congested`, `on_full`, `spill_to`
     pub back_off: BackOffTable,
     /// `divert_rate`
     pub divert_rate: Field<String>,
-    /// `pause`
-    pub pause: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -212,11 +212,11 @@ const PORT_KEYS: &[&str] = &[
     "class",
     "default_class",
     "subscribers",
+    "pause",
     "on_congested",
     "on_full",
     "spill_to",
     "divert_rate",
-    "pause",
 ];
 const AQM_KEYS: &[&str] =
     &["algorithm", "target", "interval", "limit", "sojourn", "t_update", "max_burst", "ecn"];
@@ -284,9 +284,9 @@ impl Reader<'_> {
             classes: self.classes(&place, table),
             default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
+            pause: self.text(&place, "pause", table, "pause = \"802.3x\""),
             back_off: self.back_off(&place, table),
             divert_rate: self.text(&place, "divert_rate", table, "divert_rate = \"50mbit\""),
-            pause: self.text(&place, "pause", table, "pause = \"802.3x\""),
             place,
             span,
         }

@@ -154,12 +154,12 @@ pub struct Port {
     pub default_class: usize,
     /// Which address names the subscriber of a packet that leaves here.
     pub subscribers: Option<Side>,
+    /// How whoever feeds the port is asked to stop while its signal stands; off for a policer.
+    pub pause: PauseKind,
     /// What ingress does while the port's signal stands, where the port has no classes; each class has its own.
     pub back_off: BackOff,
     /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
     pub divert_rate: Option<Rate>,
-    /// How whoever feeds the port is asked to stop while its signal stands; off for a policer.
-    pub pause: PauseKind,
 }
 
 /// How whoever feeds a port is asked to stop.

@@ -237,7 +237,8 @@ impl Check<'_> {
             classes.classes.push(Class::implicit(back_off.of_class()));
         }
         let pause = self.pause(table, mode, !classes.classes.is_empty());
-        let back_off = if classes.classes.is_empty() { back_off.of_port(pause) } else { back_off.of_class() };
+        let egress_decides = !classes.classes.is_empty() || pause != PauseKind::Off;
+        let back_off = if egress_decides { back_off.of_class() } else { back_off.of_port() };
         Some(Port {
             device: device?,
             mode,
@@ -251,9 +252,9 @@ impl Check<'_> {
             classes: classes.classes,
             default_class: classes.default,
             subscribers,
+            pause,
             back_off,
             divert_rate,
-            pause,
         })
     }
 

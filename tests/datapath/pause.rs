@@ -301,10 +301,11 @@ fn pfc_stops_the_class_that_fills_the_ring_and_not_the_one_beside_it() {
     });
     let snapshot = reader.snapshot().unwrap();
     eprintln!("{told:?} {taken:?} {:?}", snapshot.ports[0].rings);
-    assert_eq!((taken.ef, taken.rest), (told.sent[0], told.sent[1]));
+    assert_eq!((taken.ef, taken.rest), (told.sent[0], told.sent[1]), "{told:?} {snapshot:#?}");
     assert_lossless(&snapshot, told.sent.iter().sum());
     assert!(told.stops[2] > 0, "{told:?}");
-    assert_eq!(told.stops.iter().sum::<u64>(), told.stops[2], "{told:?}");
+    // Hardly ever the other one: what is left in the ring when the first has stopped may for a moment be mostly its own.
+    assert!((told.stops.iter().sum::<u64>() - told.stops[2]) * 20 <= told.stops[2], "{told:?}");
     assert!(taken.busy() >= 0.95, "{taken:?}");
     let (code, _said) = daemon.stop(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(code, Some(0));
@@ -334,7 +335,7 @@ fn a_pause_of_a_ports_link_partner_ends_at_ingress_and_holds_its_rings_for_the_t
     router.inject(&own);
     assert_eq!(paused(&running), until);
     router.inject(&partner(Pause::Link(0)));
-    assert!(paused(&running) < until);
+    assert_eq!(paused(&running), 0);
     // What is no pause is the stack's: GATE (IEEE 802.3 clause 64), and a pause for another station.
     let mut gate = partner(Pause::Link(1));
     gate[15] = 2;
@@ -347,6 +348,32 @@ fn a_pause_of_a_ports_link_partner_ends_at_ingress_and_holds_its_rings_for_the_t
     let told: Vec<_> = std::iter::from_fn(|| events.next()).filter(|e| e.kind == EVENT_PAUSED).collect();
     let said: Vec<(u32, u32, bool)> = told.iter().map(|e| (e.port, e.before, e.value > 0)).collect();
     assert_eq!(said, [(1, 0xff, true), (1, 1 << 3, false), (1, 0xff, false)]);
+}
+
+#[test]
+fn a_class_is_held_back_by_the_pause_of_its_own_priority_alone() {
+    let Some(_machine) = privileged("a_class_is_held_back") else { return };
+    let router = Router::new();
+    let classes = "on_full = \"drop\"\n[[port.class]]\nname = \"voice\"\npriority = 1\n\
+                   [[port.class]]\nname = \"bulk\"\npriority = 5\n[[rule]]\ndscp = \"ef\"\nclass = \"voice\"\n";
+    let text = format!("{}[[ingress]]\ndevice = \"{WAN}\"\n", router.config_text("", classes));
+    let running = router.start_text(&text);
+    let mut quanta = [0; 8];
+    quanta[2] = 0xffff;
+    let pause = partner(Pause::Priority { enabled: 1 << 2, quanta });
+    let rounds = 50;
+    for _ in 0..rounds {
+        assert_eq!(nix::unistd::write(router.wan(), &pause), Ok(pause.len()));
+        router.inject(&udp(RECEIVER.0).build());
+        router.inject(&udp(RECEIVER.0).dscp(EF).build());
+        router.drain();
+    }
+    let classes = running.snapshot().ports.remove(0).classes;
+    let dropped = |class: usize| classes[class].counters["backpressure"];
+    assert_eq!((dropped(0), classes[0].counters["seen"]), (0, rounds));
+    // A pause may have run out before its frame came, where the machine was busy.
+    assert!(dropped(1) > 0, "{:?}", classes[1]);
+    assert_eq!(dropped(1) + classes[1].counters["seen"], rounds);
 }
 
 #[test]

@@ -129,8 +129,8 @@ impl Check<'_> {
             aqm,
             ecn: ecn.map(|ecn| *ecn.get_ref()),
             policer,
-            back_off,
             pfc_priority: pfc_priority.and_then(|priority| u8::try_from(priority).ok()),
+            back_off,
         })
     }
 

@@ -152,13 +152,13 @@ const CLASS_KEYS: &[&str] = &[
     "burst",
     "fairness",
     "dscp",
+    "pfc_priority",
     "ecn",
     "aqm",
     "policer",
     "on_congested",
     "on_full",
     "spill_to",
-    "pfc_priority",
 ];
 const POLICER_KEYS: &[&str] = &["cir", "cbs", "pir", "pbs", "aware", "yellow", "red"];
 const RULE_KEYS: &[&str] = &[

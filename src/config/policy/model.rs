@@ -36,11 +36,11 @@ pub struct Class {
     pub ecn: Option<bool>,
     /// The policer.
     pub policer: Option<Policer>,
-    /// What ingress does while the port's signal stands.
-    pub back_off: BackOff,
     /// The priority whose pause stops the class (IEEE 802.1Q clause 36), 0 to 7. Absent: 7 less the class's own priority,
     /// since 7 comes first there (IEEE 802.1Q annex I).
     pub pfc_priority: Option<u8>,
+    /// What ingress does while the port's signal stands.
+    pub back_off: BackOff,
 }
 
 impl Class {
@@ -63,8 +63,8 @@ impl Class {
             aqm: None,
             ecn: None,
             policer: None,
-            back_off,
             pfc_priority: None,
+            back_off,
         }
     }
 }

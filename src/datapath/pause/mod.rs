@@ -21,12 +21,14 @@ use weir_wire::Pause;
 use weir_wire::mac_control::QUANTUM_BITS;
 
 use self::link::Link;
-use self::plan::Plan;
+use self::plan::{Plan, next_look};
 use self::wanted::{Standing, Waiting, Wanted};
 use super::ethtool::Ethtool;
 use super::{Error, Result, netdev, pins, reader};
 use crate::config::{Config, PauseKind, Port};
 
+/// Attempts to read a port's classes between two packets.
+const READS: usize = 4;
 /// The speed of a link whose driver does not say it, in Mbit/s.
 const SPEED_ASSUMED: u32 = 10_000;
 
@@ -49,6 +51,8 @@ pub struct Pauser {
     ports: Vec<PausedPort>,
     feeds: Vec<Feed>,
     maps: Maps,
+    /// Until when a level of any of the ports stands, as of the last look.
+    raised: Nanos,
 }
 
 /// A port with `pause`.
@@ -104,9 +108,15 @@ impl Pauser {
         let configs: Array<MapData, PortConfig> = reader::array(&directory, names::MAP_PORTS)?;
         let mut ports = Vec::new();
         for (index, port) in (0..).zip(&config.ports).filter(|(_, port)| port.pause != PauseKind::Off) {
-            let config = entry(&configs, index, names::MAP_PORTS)?;
             let Port { pause, classes, .. } = port;
             let priorities = classes.iter().map(|class| class.pfc_priority()).collect();
+            if config.ingress.iter().all(|ingress| ingress.device == port.device) {
+                notes.push(format!(
+                    "port {}: no other device is an ingress, so that nobody is asked to stop",
+                    port.device
+                ));
+            }
+            let config = entry(&configs, index, names::MAP_PORTS)?;
             ports.push(PausedPort { index, config, kind: *pause, priorities });
         }
         let mut feeds = Vec::new();
@@ -124,7 +134,7 @@ impl Pauser {
             places: reader::array(&directory, names::MAP_CLASS_PLACES)?,
             classes: reader::array(&directory, names::MAP_CLASS_STATE)?,
         };
-        Ok(Some(Self { ports, feeds, maps }))
+        Ok(Some(Self { ports, feeds, maps, raised: Nanos::ZERO }))
     }
 
     /// Sends what the signals ask for at `now` (`CLOCK_MONOTONIC`). A device is fed by all ingress devices but itself.
@@ -134,8 +144,11 @@ impl Pauser {
     /// [`Error::Map`]; nothing is sent then, and what was asked for runs out.
     pub fn act(&mut self, now: Nanos) -> Result<Vec<Sent>> {
         let mut wanted = Vec::new();
+        self.raised = Nanos::ZERO;
         for port in &self.ports {
-            wanted.push((port.config.ifindex, Wanted::of(port.kind, now, &self.maps.standing(port)?)));
+            let standing = self.maps.standing(port)?;
+            self.raised = self.raised.max(standing.raised(now));
+            wanted.push((port.config.ifindex, Wanted::of(port.kind, now, &standing)));
         }
         let mut sent = Vec::new();
         for feed in &mut self.feeds {
@@ -147,9 +160,9 @@ impl Pauser {
         Ok(sent)
     }
 
-    /// When to [`act`](Self::act) again, though nothing is told; `None` while nobody is asked to stop.
+    /// When to [`act`](Self::act) again, though nothing is told; `None` while nothing stands.
     pub fn due(&self, now: Nanos) -> Option<Nanos> {
-        self.feeds.iter().filter_map(|feed| feed.plan.due(now)).min()
+        next_look(now, self.feeds.iter().filter_map(|feed| feed.plan.due(now)), self.raised)
     }
 }
 
@@ -191,12 +204,24 @@ impl Maps {
         })
     }
 
+    /// The classes and what waits of each; none where packets kept changing it while it was read.
     fn waiting(&self, port: &PausedPort) -> Result<Vec<Waiting>> {
-        let policy = entry(&self.policy, port.index, names::MAP_POLICY)?;
+        let service = |policy: &PolicyState| policy.shares.map(|share| share.service);
+        for _ in 0..READS {
+            let policy = entry(&self.policy, port.index, names::MAP_POLICY)?;
+            let classes = self.waiting_under(port, &policy)?;
+            if service(&entry(&self.policy, port.index, names::MAP_POLICY)?) == service(&policy) {
+                return Ok(classes);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn waiting_under(&self, port: &PausedPort, policy: &PolicyState) -> Result<Vec<Waiting>> {
         let classes = (port.index * MAX_CLASSES..).zip(&port.priorities).map(|(at, priority)| {
             let place = entry(&self.places, at, names::MAP_CLASS_PLACES)?;
             let class = entry(&self.classes, at, names::MAP_CLASS_STATE)?;
-            let bytes = weir_egress::policy::waiting(&policy, &place, &class);
+            let bytes = weir_egress::policy::waiting(policy, &place, &class);
             Ok(Waiting { priority: *priority, bytes })
         });
         classes.collect()
@@ -205,4 +230,19 @@ impl Maps {
 
 fn entry<V: Pod>(map: &Array<MapData, V>, index: u32, name: &'static str) -> Result<V> {
     map.get(&index, 0).map_err(Error::map(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_that_no_driver_says_is_taken_for_ten_gigabit_and_said_once() {
+        let mut notes = Vec::new();
+        for _ in 0..2 {
+            // The loopback device has no speed. 512 bits at 10 Gbit/s take 51.2 ns.
+            assert_eq!(quantum_ps("lo", &mut notes).unwrap(), 51_200);
+        }
+        assert_eq!(notes, ["device lo: the link's speed is unknown; PAUSE is timed for 10 Gbit/s"]);
+    }
 }

@@ -69,6 +69,12 @@ impl Plan {
     }
 }
 
+/// When to look again at all ports and links: as the plans say, and soon while a level stands though nobody has been asked to
+/// stop. Its classes were read while they changed, and none seemed to wait; a level that goes on standing is not told again.
+pub fn next_look(now: Nanos, plans: impl Iterator<Item = Nanos>, raised: Nanos) -> Option<Nanos> {
+    plans.min().or((raised > now).then(|| now.saturating_add(CHECK_MIN)))
+}
+
 /// The quanta to ask for, if anything is to be said.
 fn step(quantum_ps: u32, now: Nanos, running: &mut Nanos, wanted: Nanos) -> Option<u16> {
     let want = wanted.saturating_sub(now);
@@ -168,6 +174,14 @@ mod tests {
         let third = Pause::Priority { enabled: 1 << 5, quanta: [0; 8] };
         assert_eq!(plan.release().collect::<Vec<_>>(), [third]);
         assert_eq!(plan.release().count(), 0);
+    }
+
+    #[test]
+    fn a_level_that_stands_is_looked_at_again_although_no_class_seemed_to_wait() {
+        let (soon, later) = (NOW.saturating_add(CHECK_MIN), NOW.saturating_add(Nanos::from_millis(9)));
+        assert_eq!(next_look(NOW, [].into_iter(), later), Some(soon));
+        assert_eq!(next_look(NOW, [later].into_iter(), later), Some(later));
+        assert_eq!(next_look(NOW, [].into_iter(), NOW), None);
     }
 
     proptest! {

@@ -34,6 +34,13 @@ pub struct Standing {
     pub classes: Vec<Waiting>,
 }
 
+impl Standing {
+    /// Until when the level of any ring stands; zero where all are clear.
+    pub fn raised(&self, now: Nanos) -> Nanos {
+        self.signals.iter().filter_map(|signal| raised_until(signal, now)).max().unwrap_or(Nanos::ZERO)
+    }
+}
+
 impl Wanted {
     /// What a port wants at `now`.
     ///
@@ -45,8 +52,7 @@ impl Wanted {
     /// waits, that is at least one.
     pub fn of(kind: PauseKind, now: Nanos, standing: &Standing) -> Self {
         let mut wanted = Self::default();
-        let until = standing.signals.iter().filter_map(|signal| raised_until(signal, now)).max();
-        let until = until.unwrap_or(Nanos::ZERO);
+        let until = standing.raised(now);
         let paused = standing.paused.map_or([0; 8], |paused| paused.until_ns).map(Nanos::from_nanos);
         match kind {
             PauseKind::Off => {}

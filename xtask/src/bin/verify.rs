@@ -187,8 +187,8 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let globals = [&base, INGRESS_POLICIES[4].1].concat();
         note(name, load(&INGRESS, names::PROG_INGRESS_POLICY, &globals, btf.as_ref()));
     }
-    let name = format!("{} vlans=1 meta=1 drop", names::PROG_INGRESS);
-    let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, PLAIN)];
+    let name = format!("{} vlans=1 meta=1 drop pause", names::PROG_INGRESS);
+    let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, PLAIN), PAUSE];
     note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     for (mode, aqm, driver) in egress_configurations() {
         let name = format!("{} mode={} aqm={} driver={}", names::PROG_EGRESS, mode.0, aqm.0, driver.0);

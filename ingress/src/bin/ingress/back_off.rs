@@ -7,14 +7,16 @@ use aya_ebpf::{
 use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, Pace, StickyVars, Way, gcra};
 use weir_ingress::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
 use weir_shared_maps::{
-    ACTION_DIVERT, ACTION_SPILL, BackOff, IngressCounter, MAX_CLASSES, PacketMeta, PortRoute,
-    ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, SignalState,
+    ACTION_DIVERT, ACTION_SPILL, BackOff, IngressCounter, MAX_CLASSES, PFC_ANY, PacketMeta, PortRoute,
+    ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, STICKY_STRAIGHT, SignalState,
 };
 use weir_wire::Ecn;
 
 use crate::{
     atomics::{load, swap_if},
+    events::weir_tell_flow,
     maps::{ACTIONS, WEIR_BACK_OFF, WEIR_DIVERT, WEIR_RINGS, WEIR_ROUTES, WEIR_STICKY},
+    pause::weir_paused_until,
     queues::{weir_qdisc_is_empty, weir_ring_passed},
     route::{Routed, leave_by},
 };
@@ -46,7 +48,7 @@ pub fn by_packet(port: &PortRoute, class: u32, ecn: Ecn) -> Result<Backing, Ingr
         return Ok(Backing::Go);
     }
     let actions = actions_of(port, class)?;
-    let pressure = pressure(ring, now());
+    let pressure = pressure(ring, paused_until(port, actions, ring), now());
     Ok(pressure.on_packet(pressure.action(actions), ecn, random()))
 }
 
@@ -67,7 +69,13 @@ pub fn by_class(
         return by_packet(port, class, Ecn::of(routed.ecn as u8));
     }
     let bucket = port.port * STICKY_BUCKETS + (meta.flow_hash & (STICKY_BUCKETS - 1));
+    let before = way_in(bucket);
     let backing = by_flow(ctx, routed, class, bucket)?;
+    if let Some(after) = way_of(backing)
+        && after.as_u64() != before
+    {
+        weir_tell_flow(port.port, meta.flow_hash, before as u32, after.as_u64() as u32);
+    }
     // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
     if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
         straighten(bucket);
@@ -93,13 +101,27 @@ fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, bucket: u32) -> Result
     let length = Bytes::new((ctx.data_end() - ctx.data()) as u64);
     let mut ways = Live { port, ring: index, actions, now, length };
     let flow = StickyVars::from_word(word);
-    let backing = back_off(&pressure(ring, now), now, actions, facts, &flow, &mut ways);
+    let backing = back_off(
+        &pressure(ring, paused_until(port, actions, ring), now),
+        now,
+        actions,
+        facts,
+        &flow,
+        &mut ways,
+    );
     if let Some(way) = way_of(backing) {
         // Lost to another CPU's packet, of the same flow or of one that shares its bucket: that one has decided for both.
         // SAFETY: as above.
         unsafe { swap_if(at, word, StickyVars::sent_by(way, now).to_word()) };
     }
     Ok(backing)
+}
+
+/// `STICKY_*` of a bucket's last packet.
+#[inline(always)]
+fn way_in(bucket: u32) -> u64 {
+    // SAFETY: a map value, read as one word.
+    WEIR_STICKY.get_ptr(bucket).map_or(STICKY_STRAIGHT, |flow| unsafe { load(&raw const (*flow).word) } & 3)
 }
 
 /// The flow's last packet went straight after all.
@@ -185,7 +207,11 @@ impl Ways for Live {
     #[inline(always)]
     fn spill_is_clear(&mut self) -> bool {
         let ring = self.spill().and_then(|port| WEIR_RINGS.get_ptr(index_of(port)));
-        ring.is_some_and(|ring| pressure(ring, self.now).level == Level::Clear)
+        ring.is_some_and(|ring| {
+            // SAFETY: a map value, as above.
+            let paused_until_ns = unsafe { load(&raw const (*ring).signal.paused_until_ns) };
+            pressure(ring, paused_until_ns, self.now).level == Level::Clear
+        })
     }
 
     #[inline(always)]
@@ -231,7 +257,7 @@ fn actions_of(port: &PortRoute, class: u32) -> Result<&'static BackOff, IngressC
 }
 
 #[inline(always)]
-fn pressure(ring: *const RingState, now: Nanos) -> Pressure {
+fn pressure(ring: *const RingState, paused_until_ns: u64, now: Nanos) -> Pressure {
     // SAFETY: a map value, as above. Field by field: all of it would lie on the stack.
     let signal = unsafe {
         SignalState {
@@ -239,13 +265,24 @@ fn pressure(ring: *const RingState, now: Nanos) -> Pressure {
             since_ns: load(&raw const (*ring).signal.since_ns),
             until_ns: load(&raw const (*ring).signal.until_ns),
             pressure_q32: load(&raw const (*ring).signal.pressure_q32),
-            paused_until_ns: load(&raw const (*ring).signal.paused_until_ns),
+            paused_until_ns,
             raised: 0,
             reserved: 0,
             held_ns: [0; 3],
         }
     };
     Pressure::at(&signal, now)
+}
+
+/// Until when a class of the port is paused: by its own priority, where it has one.
+#[inline(always)]
+fn paused_until(port: &PortRoute, actions: &BackOff, ring: *const RingState) -> u64 {
+    // SAFETY: a map value, as above.
+    let by_any = unsafe { load(&raw const (*ring).signal.paused_until_ns) };
+    if by_any == 0 || actions.pfc_priority == PFC_ANY {
+        return by_any;
+    }
+    weir_paused_until(port.port, actions.pfc_priority)
 }
 
 #[inline(always)]

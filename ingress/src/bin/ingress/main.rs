@@ -20,6 +20,7 @@ use weir_wire::ethernet;
 #[allow(dead_code, reason = "egress uses more of them")]
 mod atomics;
 mod back_off;
+mod events;
 mod maps;
 mod pause;
 mod policy;

@@ -3,12 +3,12 @@
 use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::XdpContext};
 use weir_aqm::Nanos;
 use weir_ingress::{Heeded, heed};
-use weir_shared_maps::{CounterId as _, EVENT_PAUSED, Event, IngressCounter, PortCounter, PortRoute};
+use weir_shared_maps::{IngressCounter, PortRoute};
 use weir_wire::{Pause, RawPacket};
 
-use crate::maps::{
-    IFINDEX, MAC_HIGH, MAC_LOW, PAUSE_QUANTUM_PS, WEIR_EVENTS, WEIR_OUT_COUNT, WEIR_PAUSE, WEIR_RINGS,
-    WEIR_ROUTES,
+use crate::{
+    events::weir_tell_paused,
+    maps::{IFINDEX, MAC_HIGH, MAC_LOW, PAUSE_QUANTUM_PS, WEIR_PAUSE, WEIR_RINGS, WEIR_ROUTES},
 };
 
 /// Rings of a port that are told; those of a machine with more processors go on.
@@ -36,7 +36,7 @@ const HEEDED: u64 = 1 << 63;
 
 /// Reads the frame and pauses the port.
 ///
-/// A function of its own, and so is [`tell`]: a program and what it calls have 512 bytes of stack together.
+/// A function of its own: a program and what it calls have 512 bytes of stack together.
 #[inline(never)]
 fn take(ctx: &XdpContext) -> u64 {
     // SAFETY: the context's bounds; no helper that moves them is called.
@@ -80,27 +80,26 @@ pub extern "C" fn weir_pause_rings(port: u32, ring_base: u32, rings: u32) -> u32
     RINGS_MAX
 }
 
-/// Tells the rings and the daemon. A full buffer loses the event, and the port counts it.
-#[inline(never)]
+/// Tells the rings and the daemon.
+#[inline(always)]
 fn tell(heeded: u64) {
     let Some(route) = port() else { return };
     weir_pause_rings(route.port, route.ring_base, route.rings);
-    if let Some(mut event) = WEIR_EVENTS.reserve::<Event>(0) {
-        event.write(Event {
-            // SAFETY: no arguments, no memory.
-            at_ns: unsafe { bpf_ktime_get_ns() },
-            kind: EVENT_PAUSED,
-            port: route.port,
-            ring: u32::MAX,
-            before: (heeded >> 32) as u32 & 0xff,
-            after: 0,
-            value: heeded as u32,
-        });
-        event.submit(0);
-    } else if let Some(port) = WEIR_OUT_COUNT.get_ptr_mut(route.port) {
-        // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
-        if let Some(slot) = unsafe { &mut (*port).slots }.get_mut(PortCounter::EventsLost.slot()) {
-            *slot = slot.wrapping_add(1);
+    weir_tell_paused(route.port, (heeded >> 32) as u32 & 0xff, heeded as u32);
+}
+
+/// Until when a priority of a port, 0 to 7, is paused; 0 for any other number.
+///
+/// A global function: what it needs of the stack is free again when it returns.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn weir_paused_until(port: u32, priority: u32) -> u64 {
+    let Some(state) = WEIR_PAUSE.get(port) else { return 0 };
+    let mut until_ns = 0;
+    for (i, until) in state.until_ns.iter().enumerate() {
+        if i as u32 == priority {
+            until_ns = *until;
         }
     }
+    until_ns
 }
