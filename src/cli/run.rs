@@ -11,11 +11,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::Error;
 use crate::config::Config;
-use crate::datapath::{Instance, Reader, StartOptions};
+use crate::datapath::{Instance, StartOptions};
 use crate::telemetry::{self, EventLog};
 
 /// Time between two looks at the maps.
 const PERIOD: Duration = Duration::from_millis(250);
+/// Time between two looks at the ports' devices.
+const FOLLOW: Duration = Duration::from_secs(1);
 
 /// Runs the configuration `path` until SIGINT or SIGTERM.
 pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> Result<(), Error> {
@@ -28,9 +30,9 @@ pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> 
     if let Some(metrics) = &config.metrics {
         runtime.block_on(async { telemetry::serve(metrics.listen) })?;
     }
-    let instance = Instance::start(&config, options)?;
+    let mut instance = Instance::start(&config, options)?;
     let watched = announce(&config, &instance, out).and_then(|()| {
-        let stopped_by = watch(&runtime, instance.reader(), &mut signals);
+        let stopped_by = watch(&runtime, &mut instance, &mut signals);
         writeln!(out, "{stopped_by}: detaching")
     });
     // Detach even if nobody reads the output any more.
@@ -54,16 +56,22 @@ fn announce(config: &Config, instance: &Instance, out: &mut impl Write) -> std::
 }
 
 /// Publishes and logs until a signal comes; returns its name.
-fn watch(runtime: &Runtime, reader: &Reader, signals: &mut Signals) -> &'static str {
+fn watch(runtime: &Runtime, instance: &mut Instance, signals: &mut Signals) -> &'static str {
     runtime.block_on(async {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut log = EventLog::new();
+        let mut looks = interval(FOLLOW);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut before = None;
         loop {
             tokio::select! {
                 name = signals.next() => return name,
-                _ = ticks.tick() => match reader.snapshot() {
+                _ = looks.tick() => match instance.follow() {
+                    Ok(said) => said.iter().for_each(|sentence| tracing::warn!("{sentence}")),
+                    Err(error) => tracing::warn!("looking at the devices: {error}"),
+                },
+                _ = ticks.tick() => match instance.reader().snapshot() {
                     Ok(now) => {
                         telemetry::publish(&now);
                         if let Some(before) = &before {

@@ -5,6 +5,7 @@
 //! | [`instance`] | one running configuration: everything is attached, or nothing is |
 //! | [`reader`] | what runs, read from the pinned maps by any process |
 //! | [`netdev`], [`ethtool`], [`features`] | what is known of a device: rtnetlink, ioctl, netdev generic netlink |
+//! | `follow` | what a port's device is like, and what changes of it while it runs |
 //! | [`policy`], [`roster`], [`reload`] | classes, rules and subscribers in the maps; who has which index; a changed list |
 //! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
 //! | [`prepare`] | makes a device a redirect target, and undoes it |
@@ -18,6 +19,7 @@ mod batch;
 mod error;
 pub mod ethtool;
 pub mod features;
+mod follow;
 pub mod instance;
 pub mod meter;
 pub mod netdev;

@@ -405,7 +405,7 @@ fn open<V: Pod>(directory: &Path, name: &'static str) -> Result<MapData> {
     MapData::from_pin(&path).map_err(pin)
 }
 
-fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
+pub(super) fn array<V: Pod>(directory: &Path, name: &'static str) -> Result<Array<MapData, V>> {
     Array::try_from(Map::Array(open::<V>(directory, name)?)).map_err(Error::map(name))
 }
 

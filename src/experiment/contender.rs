@@ -18,6 +18,8 @@ pub const SIMULATOR: &[&str] = &[
     "weir+pi2",
     "weir+policer",
     "weir+plain",
+    "weir+early-mark",
+    "weir+early-drop",
 ];
 
 /// All names.

@@ -47,10 +47,23 @@ pub struct DeviceCounters {
 /// # Errors
 /// [`Error::Os`] when `/dev/net/tun` is missing, the name is taken, or the privilege is.
 pub fn create_tap(name: &str) -> Result<OwnedFd> {
+    attach_tap(name, 0)
+}
+
+/// Makes the tap `name` with several queues, or attaches another queue to it. The queue, and with the last one the device,
+/// lives as long as the descriptor.
+///
+/// # Errors
+/// As [`create_tap`].
+pub fn attach_tap_queue(name: &str) -> Result<OwnedFd> {
+    attach_tap(name, libc::IFF_MULTI_QUEUE)
+}
+
+fn attach_tap(name: &str, more: libc::c_int) -> Result<OwnedFd> {
     let file = open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
         .map_err(Error::errno("open /dev/net/tun"))?;
     let mut request = interface_request(name)?;
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI;
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | more;
     request.ifr_ifru.ifru_flags = i16::try_from(flags).unwrap_or(0);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which outlives the call.
     let rc = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };

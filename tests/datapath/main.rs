@@ -17,10 +17,13 @@
 )]
 
 mod frame;
+mod live;
 mod router;
 
+mod changes;
 mod daemon;
 mod forward;
+mod levels;
 mod load;
 mod policy;
 mod policy_rates;

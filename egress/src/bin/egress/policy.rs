@@ -9,16 +9,12 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use weir_aqm::{Colour, Nanos};
 use weir_egress::policy::{Action, Cause, Packet};
 use weir_egress::{Queue, wire_bytes};
-use weir_shared_maps::{
-    BatchScratch, ClassCounter, DRIVER_NONE, MODE_BOTTLENECK, PacketMeta, PortConfig, PortCounter,
-};
+use weir_shared_maps::{BatchScratch, ClassCounter, DRIVER_NONE, PacketMeta, PortConfig, PortCounter};
 
 use crate::{
     classes::{self, Outcome},
     frame::{mark, policy_metadata, remark, traffic_class},
-    maps::{
-        CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, WEIR_DESK, WEIR_PORTS, WEIR_SCRATCH, count, count_class,
-    },
+    maps::{CLASSES, DRIVER, FRAMING, PORT_INDEX, WEIR_DESK, WEIR_PORTS, WEIR_SCRATCH, count, count_class},
     program::{accept, begin_batch, drop_for, ring_index, situation},
 };
 
@@ -83,16 +79,10 @@ fn look_at(
     let (dscp, ecn) = traffic_class(ctx).unwrap_or((0, 0));
     let now = Nanos::from_nanos(scratch.now_ns);
     let packet = Packet { now, cost: wire_bytes(config, FRAMING.load(), len), ecn, dscp };
-    let queue = if MODE.load() == MODE_BOTTLENECK {
-        match situation(scratch, ring) {
-            Some((queue, _)) => queue,
-            None => return false,
-        }
-    } else {
-        // The ring may be full below a policed rate too (a slower device, a paused receiver).
-        let slots = if DRIVER.load() == DRIVER_NONE { 0 } else { config.ring_slots };
-        Queue { now, occupancy: scratch.occupancy_pkts, slots, ..Queue::NONE }
-    };
+    let Some((mut queue, _)) = situation(scratch, ring) else { return false };
+    if DRIVER.load() == DRIVER_NONE {
+        queue.slots = 0;
+    }
     desk.write(Desk { meta, queue, packet });
     true
 }
