@@ -209,7 +209,14 @@ fn look(c: &mut Criterion) {
                     enqueued_ns: now.as_nanos().saturating_sub(standing * FRAME_NS),
                     bytes_before: sent.saturating_sub(standing) * FRAME,
                 });
-                let look = Look { now, occupancy: frames, slots: 1_000, sent_bytes: sent * FRAME, head };
+                let look = Look {
+                    now,
+                    occupancy: frames,
+                    slots: 1_000,
+                    sent_bytes: sent * FRAME,
+                    head,
+                    refused: false,
+                };
                 observe(&config, &look, &mut drain, &mut signal)
             });
         });

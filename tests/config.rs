@@ -274,7 +274,8 @@ mod properties {
             );
             let config = Config::from_toml_str("t.toml", &text).unwrap();
             let facts = PortFacts {
-                ifindex: 1, ring_base: 0, rings: 1, ring_slots, ring_readable: true, mtu, netns_inum: 1,
+                ifindex: 1, ring_base: 0, rings: 1, rings_max: 1, senders: 2, ring_slots, ring_readable: true, mtu,
+                netns_inum: 1,
             };
             let encoded = port_config(&config.ports[0], &facts).unwrap();
             prop_assert!(encoded.target_ns > 0);

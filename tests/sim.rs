@@ -21,9 +21,14 @@ fn root() -> &'static Path {
 /// Every experiment that the repository ships for the simulator, by name.
 fn shipped() -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
-    for folder in
-        ["examples/sim", "examples/sim/policy", "examples/lab", "examples/lab/aqm", "examples/lab/policy"]
-    {
+    for folder in [
+        "examples/sim",
+        "examples/sim/policy",
+        "examples/sim/signal",
+        "examples/lab",
+        "examples/lab/aqm",
+        "examples/lab/policy",
+    ] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();

@@ -39,7 +39,8 @@ use crate::units::{Bytes, Nanos, Pace, saturating_mul};
 pub const PRIORITIES: usize = 8;
 /// More than this much (2^39 bytes) is not owed.
 const OWED_MAX: u64 = 1 << (39 + FRACTION);
-const FRACTION: u32 = 16;
+/// Bits of fraction in [`PortVars::owed`] and in a share's backlog.
+pub const FRACTION: u32 = 16;
 /// Buckets and priorities that one packet's drain gets through at most; the rest waits for the next packet.
 const STEPS_MAX: u32 = 12;
 

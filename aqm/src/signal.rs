@@ -193,24 +193,38 @@ impl SignalVars {
     pub fn on_observation(&mut self, params: &SignalParams, now: Nanos, sojourn: Nanos, occupancy: u32) {
         let before = self.level_at(now);
         let level = next_level(params, before, sojourn, occupancy);
-        if level != self.level || before != self.level || self.since > now || self.since == Nanos::ZERO {
-            self.held = self.held_at(now);
-            self.since = now;
-        }
-        self.pressure = match level {
+        let hold = match level {
+            Level::Clear => Nanos::ZERO,
+            Level::Congested => clamp_hold(params, sojourn.saturating_sub(params.congested_low)),
+            Level::Full => hold(params, sojourn, occupancy),
+        };
+        let pressure = match level {
             Level::Clear => 0,
             Level::Congested => params.pressure(sojourn, occupancy),
             Level::Full => u32::MAX,
         };
-        self.level = level;
-        self.until = match level {
-            Level::Clear => now,
-            Level::Congested => {
-                let hold = sojourn.saturating_sub(params.congested_low);
-                now.saturating_add(clamp_hold(params, hold))
-            }
-            Level::Full => now.saturating_add(hold(params, sojourn, occupancy)),
-        };
+        self.set(before, level, pressure, now, now.saturating_add(hold));
+    }
+
+    /// The driver refused a frame: the ring is full, or takes nothing for another reason (no carrier, no reader), whatever
+    /// has been observed. Held as if the ring stood at its high watermark, or for as long as it is held already.
+    #[inline(always)]
+    pub fn on_refusal(&mut self, params: &SignalParams, now: Nanos) {
+        let before = self.level_at(now);
+        let hold = clamp_hold(params, params.high.saturating_sub(params.low));
+        let until = now.saturating_add(hold);
+        let until = if before == Level::Full && self.until > until { self.until } else { until };
+        self.set(before, Level::Full, u32::MAX, now, until);
+    }
+
+    /// `before` is what the level read as.
+    #[inline(always)]
+    fn set(&mut self, before: Level, level: Level, pressure: u32, now: Nanos, until: Nanos) {
+        if level != self.level || before != self.level || self.since > now || self.since == Nanos::ZERO {
+            self.held = self.held_at(now);
+            self.since = now;
+        }
+        (self.level, self.pressure, self.until) = (level, pressure, until);
     }
 }
 

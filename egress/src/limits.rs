@@ -60,10 +60,11 @@ impl Limits {
     }
 }
 
-/// Slots that may be occupied: all but the reserve, which is halved ring size where the ring is small.
+/// Slots that may be occupied: all but the reserve, of which a small ring keeps half of its slots at most.
 ///
-/// The reserve covers what enters between two observations (one NAPI poll of 64 frames) and the slots a `ptr_ring`
-/// consumer frees lazily (up to 16, `include/linux/ptr_ring.h` at v6.18).
+/// The reserve covers what enters between a CPU's look at the ring and its batch, which is a batch of sixteen from each other
+/// CPU, and the slots that a `ptr_ring`'s consumer frees lazily (up to 16, `include/linux/ptr_ring.h` at v6.18): sixteen for
+/// each CPU that may send.
 #[inline(always)]
 pub const fn slots_admitted(slots: u32, reserve: u32) -> u32 {
     let half = slots >> 1;

@@ -1,11 +1,11 @@
 //! After each batch: what the ring says about its queue, its drain rate and its signal.
 
-use weir_aqm::{Bytes, DrainParams, Level, Nanos, SignalParams, history};
+use weir_aqm::{Bytes, DrainParams, Level, Nanos, Pace, SignalParams, SignalVars, history};
 use weir_shared_maps::{DrainState, HistoryEntry, PortConfig, SignalState};
 
 use crate::{
-    convert::{drain_from_map, drain_to_map, signal_from_map, signal_to_map},
-    limits, slots_admitted, stands,
+    convert::{drain_from_map, drain_to_map, pace_from_map, pace_of_word, signal_from_map, signal_to_map},
+    limits, policer, slots_admitted, stands, wire_bytes,
 };
 
 /// One look at a ring.
@@ -21,6 +21,8 @@ pub struct Look {
     pub sent_bytes: u64,
     /// The oldest frame in the ring; `None` if the ring is empty.
     pub head: Option<HistoryEntry>,
+    /// Whether the driver has refused a frame.
+    pub refused: bool,
 }
 
 /// What a look yields.
@@ -60,31 +62,123 @@ pub fn observe(
     drain: &mut DrainState,
     signal: &mut SignalState,
 ) -> (Measured, Nanos) {
+    let (measured, predicted) = estimate(look, drain);
+    let standing = Standing {
+        now: look.now,
+        occupancy: look.occupancy,
+        slots: look.slots,
+        backlog: measured.backlog,
+        predicted,
+        pace: pace_of_word(drain.pace),
+        refused: look.refused,
+    };
+    raise(config, &standing, signal);
+    (measured, predicted)
+}
+
+/// The first half of [`observe`]: the drain estimate.
+#[inline(always)]
+pub fn estimate(look: &Look, drain: &mut DrainState) -> (Measured, Nanos) {
     let measured = look.measure();
     let mut vars = drain_from_map(drain);
     let head_bytes = look.sent_bytes.saturating_sub(measured.backlog.get());
     vars.on_observation(&DrainParams::default(), look.now, head_bytes, measured.backlog);
     *drain = drain_to_map(&vars);
-    let predicted = vars.predicted(measured.backlog).unwrap_or(measured.head_sojourn);
-    let limits = limits(config, vars.pace(), look.slots);
-    let admitted = slots_admitted(look.slots, config.reserve_slots);
+    (measured, vars.predicted(measured.backlog).unwrap_or(measured.head_sojourn))
+}
+
+/// What stands in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// When.
+    pub now: Nanos,
+    /// Frames in the ring.
+    pub occupancy: u32,
+    /// Slots of the ring.
+    pub slots: u32,
+    /// Bytes in the ring.
+    pub backlog: Bytes,
+    /// Predicted sojourn of an arriving frame.
+    pub predicted: Nanos,
+    /// The drain rate, once known.
+    pub pace: Option<Pace>,
+    /// Whether the driver has refused a frame.
+    pub refused: bool,
+}
+
+/// The second half of [`observe`]: the signal. A program may have the verifier look at each half by itself, which is the sum of
+/// their ways instead of the product.
+#[inline(always)]
+pub fn raise(config: &PortConfig, standing: &Standing, signal: &mut SignalState) {
+    let limits = limits(config, standing.pace, standing.slots);
+    let admitted = slots_admitted(standing.slots, config.reserve_slots);
     // At the limit egress refuses everything, but for what a class is guaranteed: what ingress does about it is each class's choice.
-    let params = SignalParams {
-        high: limits.limit,
-        low: Nanos::from_nanos(limits.limit.as_nanos() - (limits.limit.as_nanos() >> 2)),
-        congested: limits.target,
-        congested_low: Nanos::from_nanos(limits.target.as_nanos() >> 1),
-        hold_max: Nanos::from_nanos(config.signal_hold_ns),
-        slots_high: if admitted != 0 { admitted } else { u32::MAX },
-        slots_low: if admitted != 0 { admitted - (admitted >> 2) } else { u32::MAX },
-    };
+    let slots = if admitted == 0 { (u32::MAX, u32::MAX) } else { (admitted, admitted - (admitted >> 2)) };
+    let params = watermarks(config, limits.limit, limits.target, slots);
+    let sojourn = if stands(config, standing.backlog) { standing.predicted } else { Nanos::ZERO };
     let mut vars = signal_from_map(signal);
-    let before = vars.level_at(look.now);
-    let sojourn = if stands(config, measured.backlog) { predicted } else { Nanos::ZERO };
-    vars.on_observation(&params, look.now, sojourn, look.occupancy);
+    let before = vars.level_at(standing.now);
+    vars.on_observation(&params, standing.now, sojourn, standing.occupancy);
+    if standing.refused && vars.level != Level::Full {
+        vars.on_refusal(&params, standing.now);
+    }
+    renewed(signal, before, &vars);
+}
+
+/// The same for a ring that was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blind {
+    /// When.
+    pub now: Nanos,
+    /// What the virtual queue lets an arriving frame wait; `None` where the ring is the queue, and was not readable this time.
+    pub wait: Option<Nanos>,
+    /// Whether the driver has refused a frame.
+    pub refused: bool,
+}
+
+/// Renews the signal of a ring that was not read: the virtual queue is what is known of it, and a refusal proves that it
+/// takes nothing. A ring that could not be read this time keeps its signal.
+#[inline(always)]
+pub fn observe_blind(config: &PortConfig, blind: &Blind, signal: &mut SignalState) {
+    let pace = pace_from_map(config);
+    let limits = limits(config, pace, 0);
+    // From here on the meter refuses a full frame; a burst of hardly more than one leaves half of itself.
+    let tolerance = policer::tolerance(config).0;
+    let frame = wire_bytes(config, config.framing, config.max_packet_bytes);
+    let high = tolerance.saturating_sub(pace.map_or(Nanos::ZERO, |pace| pace.time_for(frame)));
+    let half = Nanos::from_nanos(tolerance.as_nanos() >> 1);
+    let high = if high > half { high } else { half };
+    let params = watermarks(config, high, limits.target, (u32::MAX, u32::MAX));
+    let mut vars = signal_from_map(signal);
+    let before = vars.level_at(blind.now);
+    if let Some(wait) = blind.wait {
+        vars.on_observation(&params, blind.now, wait, 0);
+    }
+    if blind.refused {
+        vars.on_refusal(&params, blind.now);
+    }
+    renewed(signal, before, &vars);
+}
+
+/// Full at `high`, until three quarters of it; congested at the target, until half of that. `slots`: high and low.
+#[inline(always)]
+fn watermarks(config: &PortConfig, high: Nanos, target: Nanos, slots: (u32, u32)) -> SignalParams {
+    SignalParams {
+        high,
+        low: Nanos::from_nanos(high.as_nanos() - (high.as_nanos() >> 2)),
+        congested: target,
+        congested_low: Nanos::from_nanos(target.as_nanos() >> 1),
+        hold_max: Nanos::from_nanos(config.signal_hold_ns),
+        slots_high: slots.0,
+        slots_low: slots.1,
+    }
+}
+
+#[inline(always)]
+fn renewed(signal: &mut SignalState, before: Level, vars: &SignalVars) {
     let entered = vars.level == Level::Full && before != Level::Full;
-    *signal = signal_to_map(&vars, signal.raised.wrapping_add(u32::from(entered)), signal.paused_until_ns);
-    (measured, predicted)
+    let raised = signal.raised.wrapping_add(u32::from(entered));
+    *signal = signal_to_map(vars, raised, signal.paused_until_ns);
 }
 
 #[cfg(test)]
@@ -99,7 +193,14 @@ mod tests {
             enqueued_ns: now_us * 1000 - u64::from(occupancy) * 1_211_200,
             bytes_before: (sent - u64::from(occupancy)) * 1514,
         });
-        Look { now: Nanos::from_micros(now_us), occupancy, slots: 1000, sent_bytes: sent * 1514, head }
+        Look {
+            now: Nanos::from_micros(now_us),
+            occupancy,
+            slots: 1000,
+            sent_bytes: sent * 1514,
+            head,
+            refused: false,
+        }
     }
 
     #[test]
@@ -146,6 +247,49 @@ mod tests {
             assert_eq!((signal.level, signal.raised, signal.pressure_q32), (SIGNAL_FULL, 1, u32::MAX));
             assert_eq!(signal.held_ns, [0, 1_000_000, 0]);
         }
+    }
+
+    #[test]
+    fn a_refusal_fills_a_ring_whatever_it_shows_and_the_link_is_tried_again_after_the_hold() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        // No carrier, or nobody at the other end: the ring is empty and takes nothing.
+        let refused = Look { refused: true, ..look(2_000_000, 1000, 0) };
+        observe(&config(), &refused, &mut drain, &mut signal);
+        assert_eq!((signal.level, signal.pressure_q32), (SIGNAL_FULL, u32::MAX));
+        // From the limit of 25 ms to three quarters of it.
+        assert_eq!(signal.until_ns, 2_006_250_000);
+        let mut blind = Blind { now: Nanos::from_micros(2_001_000), wait: None, refused: false };
+        let before = signal;
+        observe_blind(&config(), &blind, &mut signal);
+        assert_eq!(signal, before, "nothing was seen");
+        blind.refused = true;
+        observe_blind(&config(), &blind, &mut signal);
+        assert_eq!((signal.until_ns, signal.raised, signal.since_ns), (2_007_250_000, 1, 2_000_000_000));
+    }
+
+    #[test]
+    fn a_virtual_queue_raises_the_levels_of_a_ring_that_nobody_can_read() {
+        let mut signal = SignalState::new_zeroed();
+        let pace = Pace::from_bits_per_second(10_000_000).unwrap();
+        let config = PortConfig {
+            mode: weir_shared_maps::MODE_VIRTUAL,
+            pace_mult: pace.mult(),
+            pace_shift: pace.shift(),
+            ..config()
+        };
+        let mut level = |ms: u64, wait_us: u64| {
+            let wait = Some(Nanos::from_micros(wait_us));
+            observe_blind(&config, &Blind { now: Nanos::from_millis(ms), wait, refused: false }, &mut signal);
+            (signal.level, signal.until_ns)
+        };
+        assert_eq!(level(1_000, 4_900).0, SIGNAL_CLEAR);
+        assert_eq!(level(1_001, 5_000).0, weir_shared_maps::SIGNAL_CONGESTED);
+        // A full frame's 1.2112 ms below the limit of 25 ms: it would be refused. Until three quarters of that.
+        assert_eq!(level(1_002, 23_788).0, weir_shared_maps::SIGNAL_CONGESTED);
+        assert_eq!(level(1_003, 23_789).0, SIGNAL_FULL);
+        assert_eq!(level(1_004, 17_842).0, SIGNAL_FULL);
+        assert_eq!(level(1_005, 17_841).0, weir_shared_maps::SIGNAL_CONGESTED);
+        assert_eq!(level(1_030, 2_500).0, SIGNAL_CLEAR);
     }
 
     #[test]

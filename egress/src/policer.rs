@@ -42,7 +42,7 @@ pub fn charge(config: &PortConfig, tat: Nanos, now: Nanos, cost: Bytes) -> Charg
 /// How far the virtual queue may grow, and what beyond it is called: a policer's burst, or the delay limit where the
 /// virtual queue stands for an unreadable ring.
 #[inline(always)]
-const fn tolerance(config: &PortConfig) -> (Nanos, PortCounter) {
+pub(crate) const fn tolerance(config: &PortConfig) -> (Nanos, PortCounter) {
     if config.mode == MODE_POLICER {
         (Nanos::from_nanos(config.burst_ns), PortCounter::DropPolicer)
     } else {

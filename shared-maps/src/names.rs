@@ -217,7 +217,7 @@ pub const GLOBAL_MODE: &str = "MODE";
 pub const GLOBAL_AQM: &str = "AQM";
 /// `u32`: one of the `DRIVER_*` values: which ring layout egress reads.
 pub const GLOBAL_DRIVER: &str = "DRIVER";
-/// `u32`: number of TX rings of the port.
+/// `u32`: TX rings that the port may come to use; those in use are in its [`crate::PortConfig`].
 pub const GLOBAL_RINGS: &str = "RINGS";
 /// `u32`: number of the port's classes, for an observer the most of any port; 0 removes what belongs to classes.
 pub const GLOBAL_CLASSES: &str = "CLASSES";

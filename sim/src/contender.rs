@@ -1,7 +1,7 @@
 //! Which queue stands between the links.
 
 use weir_aqm::{Bytes, CodelParams, Nanos, Pi2Params, Rate};
-use weir_shared_maps::{AQM_CODEL, FLAG_ECN, MODE_BOTTLENECK, PortConfig};
+use weir_shared_maps::{AQM_CODEL, BackOff, FLAG_ECN, MODE_BOTTLENECK, PortConfig};
 use zerocopy::FromZeros;
 
 use crate::{
@@ -22,6 +22,8 @@ pub enum Contender {
     Redirect,
     /// weir, with this entry of the port map; see [`port_config`].
     Weir(Box<PortConfig>),
+    /// The same with this entry of the back-off map instead of a port's default.
+    WeirBackOff(Box<(PortConfig, BackOff)>),
     /// weir, on a port with classes.
     WeirPolicy(Box<PolicyConfig>),
     /// RFC 8289 at the head of one queue.
@@ -76,6 +78,12 @@ impl Contender {
             Self::Redirect => ring_for_each(rings, count, DropTail),
             Self::Weir(config) => {
                 Box::new(RingQueue::with_rings(rings, Weir::of_port(config, rings, count, random)))
+            }
+            Self::WeirBackOff(port) => {
+                let (config, back_off) = **port;
+                let queues = Weir::of_port(&config, rings, count, random);
+                let queues: Vec<_> = queues.into_iter().map(|weir| weir.with_back_off(back_off)).collect();
+                Box::new(RingQueue::with_rings(rings, queues))
             }
             Self::WeirPolicy(config) => {
                 Box::new(RingQueue::with_rings(rings, WeirPolicy::of_port(config, rings, count, random)))

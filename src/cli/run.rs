@@ -16,12 +16,14 @@ use super::Error;
 use crate::config::Config;
 use crate::datapath::events::Events;
 use crate::datapath::pause::Pauser;
-use crate::datapath::{Instance, Reader, StartOptions};
+use crate::datapath::{Instance, StartOptions};
 use crate::lab::clock::now_ns;
 use crate::telemetry::{self, EventLog};
 
 /// Time between two looks at the maps.
 const PERIOD: Duration = Duration::from_millis(250);
+/// Time between two looks at the ports' devices.
+const FOLLOW: Duration = Duration::from_secs(1);
 
 /// Runs the configuration `path` until SIGINT or SIGTERM.
 pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> Result<(), Error> {
@@ -34,12 +36,12 @@ pub(super) fn run(path: &Path, options: &StartOptions, out: &mut impl Write) -> 
     if let Some(metrics) = &config.metrics {
         runtime.block_on(async { telemetry::serve(metrics.listen) })?;
     }
-    let instance = Instance::start(&config, options)?;
+    let mut instance = Instance::start(&config, options)?;
     let events = Events::open(config.instance.as_str())?;
     let mut actions = instance.actions().to_vec();
     let pauser = Pauser::open(&config, &mut actions)?;
     let watched = announce(&config, &actions, out).and_then(|()| {
-        let stopped_by = watch(&runtime, instance.reader(), events, pauser, &mut signals)?;
+        let stopped_by = watch(&runtime, &mut instance, events, pauser, &mut signals)?;
         writeln!(out, "{stopped_by}: detaching")
     });
     // Detach even if nobody reads the output any more.
@@ -65,18 +67,20 @@ fn announce(config: &Config, actions: &[String], out: &mut impl Write) -> std::i
 /// Publishes and logs until a signal comes; returns its name.
 fn watch(
     runtime: &Runtime,
-    reader: &Reader,
+    instance: &mut Instance,
     events: Events,
     mut pauser: Option<Pauser>,
     signals: &mut Signals,
 ) -> std::io::Result<&'static str> {
-    let ports = reader.port_names();
+    let ports = instance.reader().port_names();
     runtime.block_on(async {
         // SAFETY: the descriptor is the map's, which `events` keeps open and never exchanges.
         let mut events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) }?;
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut log = EventLog::new();
+        let mut looks = interval(FOLLOW);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut before = None;
         loop {
             if let Some(pauser) = &mut pauser {
@@ -90,7 +94,11 @@ fn watch(
                 name = signals.next() => return Ok(name),
                 told = take(&mut events, &ports) => log.record(&told?),
                 () = until(due), if due.is_some() => {}
-                _ = ticks.tick() => match reader.snapshot() {
+                _ = looks.tick() => match instance.follow() {
+                    Ok(said) => said.iter().for_each(|sentence| tracing::warn!("{sentence}")),
+                    Err(error) => tracing::warn!("looking at the devices: {error}"),
+                },
+                _ = ticks.tick() => match instance.reader().snapshot() {
                     Ok(now) => {
                         telemetry::publish(&now);
                         if let Some(before) = &before {

@@ -6,9 +6,9 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params, PieParams};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
-    FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF,
-    PAUSE_PRIORITY, PortConfig, PortRoute, STACK_IGNORE, VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, BATCH_MAX, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
+    FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK,
+    PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute, STACK_IGNORE, VLAN_WORDS,
 };
 
 use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn};
@@ -22,8 +22,12 @@ pub struct PortFacts {
     pub ifindex: u32,
     /// Index of the port's first ring in the ring maps.
     pub ring_base: u32,
-    /// Number of TX rings, at least 1.
+    /// TX rings in use, at least 1.
     pub rings: u32,
+    /// Rings that the device may come to use, at least as many; the ring maps have room for them.
+    pub rings_max: u32,
+    /// CPUs that may send to one ring at a time.
+    pub senders: u32,
     /// Slots of one ring; 0 where unknown.
     pub ring_slots: u32,
     /// Whether the observer has a recipe for the driver's ring.
@@ -85,7 +89,7 @@ pub enum EncodeError {
 
 /// Bytes of an Ethernet header.
 const ETH_HLEN: u32 = 14;
-/// One NAPI poll (`NAPI_POLL_WEIGHT`, `include/linux/netdevice.h` at v6.18).
+/// One NAPI poll (`NAPI_POLL_WEIGHT`, `include/linux/netdevice.h` at v6.18): what the stack may send beside redirected frames.
 const RESERVE: u32 = 64;
 const HOLD_MIN: Nanos = Nanos::from_millis(10);
 const HOLD_MAX: Nanos = Nanos::from_millis(100);
@@ -250,11 +254,18 @@ fn ring_time(port: &Port, facts: &PortFacts, frame_time: Nanos) -> Option<Nanos>
     known.then(|| frame_time.saturating_mul(u64::from(facts.ring_slots)))
 }
 
-/// A share that never takes a small ring: 64 slots, a quarter of a ring below 256.
+/// Slots that must be free for no batch ever to meet a full ring: each CPU that may send reads the occupancy before its
+/// batch of sixteen, so that all but the last add a batch which the last has not seen; and a `ptr_ring`'s consumer frees its
+/// slots in groups of up to sixteen (`include/linux/ptr_ring.h` at v6.18).
+pub const fn reserve_needed(facts: &PortFacts) -> u32 {
+    facts.senders.saturating_mul(BATCH_MAX as u32)
+}
+
+/// What is needed, and a share beside it that never takes a small ring: 64 slots, a quarter of a ring below 256.
 fn reserve(port: &Port, facts: &PortFacts) -> Result<u32, EncodeError> {
     match (port.reserve, facts.ring_slots) {
-        (None, 0) => Ok(RESERVE),
-        (None, slots) => Ok(RESERVE.min(slots / 4)),
+        (None, 0) => Ok(RESERVE.max(reserve_needed(facts))),
+        (None, slots) => Ok(RESERVE.min(slots / 4).max(reserve_needed(facts)).min(slots / 2)),
         (Some(reserve), slots) if slots > 0 && reserve > slots / 2 => {
             Err(EncodeError::ReserveTooLarge { device: port.device.to_string(), reserve, slots })
         }
@@ -365,6 +376,8 @@ mod tests {
         ifindex: 7,
         ring_base: 3,
         rings: 2,
+        rings_max: 2,
+        senders: 1,
         ring_slots: 1_000,
         ring_readable: true,
         mtu: 1_500,
@@ -535,6 +548,15 @@ mod tests {
         let with = |slots, keys: &str| port_config(&port(keys), &PortFacts { ring_slots: slots, ..FACTS });
         for (slots, reserve) in [(0, 64), (1_000, 64), (256, 64), (128, 32), (64, 16)] {
             assert_eq!(with(slots, "").map(|config| config.reserve_slots), Ok(reserve));
+        }
+        // However small: each CPU's batch of sixteen fits, up to half of the ring.
+        let from =
+            |senders, slots| port_config(&port(""), &PortFacts { senders, ring_slots: slots, ..FACTS });
+        for (senders, slots, reserve) in
+            [(2, 64, 32), (2, 256, 64), (8, 1_000, 128), (8, 256, 128), (64, 256, 128), (8, 0, 128)]
+        {
+            let found = from(senders, slots).map(|config| config.reserve_slots);
+            assert_eq!(found, Ok(reserve), "{senders} senders, {slots} slots");
         }
         assert!(with(100, "reserve = 51").is_err());
         assert_eq!(with(100, "reserve = 50").map(|config| config.reserve_slots), Ok(50));

@@ -6,15 +6,14 @@ use aya::{
     util::KernelVersion,
 };
 use weir_shared_maps::{
-    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, IngressConfig, MODE_BOTTLENECK, PortConfig,
-    PortRoute, PortState, RINGS_SUMMED, ROUTE_SHARED_RING, RingRecipe, RingState, names,
+    DRIVER_TUN, DRIVER_VIRTIO, IngressConfig, MODE_BOTTLENECK, PortConfig, PortRoute, PortState,
+    RINGS_SUMMED, ROUTE_SHARED_RING, RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
 use super::{
     Error, Result,
-    ethtool::Ethtool,
-    features::queues,
+    follow::{Followed, Follower, facts, short_reserve},
     netdev::{self, Netdev},
     objects::{EGRESS, INGRESS, Sizes, attach_observers},
     pause::quantum_ps,
@@ -30,15 +29,14 @@ use crate::config::{
     encode::{PortFacts, ingress_config, port_config, port_route},
 };
 
-/// Slots of a veth ring (`VETH_RING_SIZE`, `drivers/net/veth.c` at v6.18).
-const VETH_RING_SLOTS: u32 = 256;
-
 /// How to start.
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
     /// Leave programs and maps in place when the daemon stops, as if it had been killed: forwarding and shaping go on.
     /// The next start of the instance takes them down first.
     pub keep: bool,
+    /// Read no TX ring, as if no driver had a recipe: a port in bottleneck mode runs on a virtual queue of its `rate`.
+    pub blind: bool,
 }
 
 /// A running configuration; dropped, it detaches.
@@ -48,6 +46,7 @@ pub struct Instance {
     ports: Vec<u32>,
     preparation: Preparation,
     reader: Reader,
+    follower: Follower,
     actions: Vec<String>,
     keep: bool,
     pins: Pins,
@@ -59,6 +58,18 @@ struct Planned<'a> {
     device: Netdev,
     facts: PortFacts,
     recipe: RingRecipe,
+}
+
+impl Planned<'_> {
+    fn followed(&self) -> Followed {
+        Followed {
+            port: self.port.clone(),
+            recipe: self.recipe,
+            facts: self.facts,
+            running: self.device.running,
+            gone: false,
+        }
+    }
 }
 
 impl Instance {
@@ -74,15 +85,16 @@ impl Instance {
         let mut actions = Vec::new();
         // Before any device is looked at: what another daemon of this instance has attached there is no news.
         let claim = Claim::take(config.instance.as_str(), &mut actions)?;
-        let planned = plan(config, &mut actions)?;
+        let planned = plan(config, options, &mut actions)?;
         for ingress in &config.ingress {
             netdev::by_name(ingress.device.as_str())?;
         }
-        let rings = planned.iter().map(|p| p.facts.rings).sum::<u32>().max(1);
+        let rings = planned.iter().map(|p| p.facts.rings_max).sum::<u32>().max(1);
         let encoded =
             planned.iter().map(|p| Ok(port_config(p.port, &p.facts)?)).collect::<Result<Vec<_>>>()?;
 
         for (planned, config) in planned.iter().zip(&encoded) {
+            actions.extend(short_reserve(&planned.device.name, &planned.facts, config));
             if config.classes > 0 && config.rings > RINGS_SUMMED && config.mode == MODE_BOTTLENECK {
                 actions.push(format!(
                     "port {}: its classes share each of its {} TX rings as if that were all of the link; with mode = \"policer\" and a rate they share the port",
@@ -124,10 +136,10 @@ impl Instance {
         actions.extend(notes);
 
         let mut preparation = Preparation::default();
-        let started = (|| -> Result<Reader> {
+        let started = (|| -> Result<(Reader, Follower)> {
             let own = |device: &Netdev| ingress.iter().any(|(_, i)| i.ifindex == device.ifindex);
             for (index, (planned, config)) in planned.iter().zip(&encoded).enumerate() {
-                let program = load_egress(shared, index as u32, config, planned.recipe.driver)?;
+                let program = load_egress(shared, index as u32, config, planned)?;
                 preparation.make_target(&planned.device, own(&planned.device), &pins, &mut actions)?;
                 let ifindex = planned.facts.ifindex;
                 devmap.insert(ifindex, ifindex, Some(&program), 0).map_err(|source| Error::Map {
@@ -156,10 +168,13 @@ impl Instance {
             }
             roster.save(&pins.roster())?;
             pins.describe(&manifest(config, &planned, &ingress).to_json())?;
-            Reader::open(config.instance.as_str())
+            let followed = planned.iter().map(Planned::followed).collect();
+            Ok((Reader::open(config.instance.as_str())?, Follower::open(&directory, followed)?))
         })();
         match started {
-            Ok(reader) => Ok(Self { devmap, ports, preparation, reader, actions, keep: options.keep, pins }),
+            Ok((reader, follower)) => {
+                Ok(Self { devmap, ports, preparation, reader, follower, actions, keep: options.keep, pins })
+            }
             Err(error) => {
                 preparation.undo();
                 Err(error)
@@ -175,6 +190,16 @@ impl Instance {
     /// Reads what runs.
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Looks at the ports' devices and follows what has changed: rings made longer, shorter, more or fewer, another MTU, a link
+    /// that is down or up. One sentence each. To be called in the namespace of the start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Netlink`], [`Error::Os`], [`Error::Map`].
+    pub fn follow(&mut self) -> Result<Vec<String>> {
+        self.follower.look()
     }
 
     /// Detaches everything and undoes the preparation, unless [`StartOptions::keep`] asks otherwise.
@@ -234,7 +259,11 @@ fn check_kernel() -> Result<()> {
 }
 
 /// What each port's device is, before anything is touched.
-fn plan<'a>(config: &'a Config, actions: &mut Vec<String>) -> Result<Vec<Planned<'a>>> {
+fn plan<'a>(
+    config: &'a Config,
+    options: &StartOptions,
+    actions: &mut Vec<String>,
+) -> Result<Vec<Planned<'a>>> {
     let types = KernelTypes::load();
     let netns_inum = netdev::namespace()?;
     let mut ring_base = 0;
@@ -242,6 +271,7 @@ fn plan<'a>(config: &'a Config, actions: &mut Vec<String>) -> Result<Vec<Planned
     for port in &config.ports {
         let device = netdev::by_name(port.device.as_str())?;
         let recipe = match &types {
+            Ok(types) if options.blind => types.device(),
             Ok(types) => types.recipe(&device.driver).or_else(|why| {
                 actions.push(format!("port {}: the TX ring cannot be read: {why}", device.name));
                 types.device()
@@ -253,41 +283,10 @@ fn plan<'a>(config: &'a Config, actions: &mut Vec<String>) -> Result<Vec<Planned
         }
         .unwrap_or_default();
         let facts = facts(&device, &recipe, ring_base, netns_inum)?;
-        ring_base += facts.rings;
+        ring_base += facts.rings_max;
         planned.push(Planned { port, device, facts, recipe });
     }
     Ok(planned)
-}
-
-pub(super) fn facts(
-    device: &Netdev,
-    recipe: &RingRecipe,
-    ring_base: u32,
-    netns_inum: u32,
-) -> Result<PortFacts> {
-    let ethtool = Ethtool::open().map_err(Error::os("open a control socket"))?;
-    let own = queues(device.ifindex)?.map(|q| q.tx);
-    let cpus = aya::util::nr_cpus().ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
-    let (rings, ring_slots) = match recipe.driver {
-        DRIVER_TUN => (own.unwrap_or(1), device.tx_queue_len),
-        DRIVER_VETH => {
-            // The ring is the peer's receive queue. A peer in another namespace does not show its queues; pairs are
-            // made with as many at both ends.
-            let near = device.peer.filter(|p| !p.elsewhere).map(|p| queues(p.ifindex)).transpose()?.flatten();
-            (near.map(|q| q.rx).or(own).unwrap_or(1), VETH_RING_SLOTS)
-        }
-        DRIVER_VIRTIO => (own.unwrap_or(1).min(cpus), ethtool.tx_ring(&device.name).unwrap_or(0)),
-        _ => (1, ethtool.tx_ring(&device.name).unwrap_or(0)),
-    };
-    Ok(PortFacts {
-        ifindex: device.ifindex,
-        ring_base,
-        rings: rings.clamp(1, cpus),
-        ring_slots,
-        ring_readable: recipe.driver != DRIVER_NONE,
-        mtu: device.mtu,
-        netns_inum,
-    })
 }
 
 /// Takes a typed map out of an object, which must keep it as long as programs are still to be loaded.
@@ -337,7 +336,7 @@ fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortCon
         configs.set(index, *config, 0).map_err(Error::map(names::MAP_PORTS))?;
         recipes.set(index, planned.recipe, 0).map_err(Error::map(names::MAP_RECIPES))?;
         states.set(index, PortState::new_zeroed(), 0).map_err(Error::map(names::MAP_PORT_STATE))?;
-        for ring in 0..planned.facts.rings {
+        for ring in 0..planned.facts.rings_max {
             let mut state = RingState::new_zeroed();
             state.slots = planned.facts.ring_slots;
             if let Some(pace) = weir_egress::pace_from_map(config) {
@@ -372,13 +371,18 @@ fn route_flags(recipe: &RingRecipe, facts: &PortFacts) -> u8 {
 type Shared<'a> = Option<(&'a std::path::Path, Sizes)>;
 
 /// Loads the port's own copy of the devmap program.
-fn load_egress(shared: Shared<'_>, index: u32, config: &PortConfig, driver: u32) -> Result<ProgramFd> {
+fn load_egress(
+    shared: Shared<'_>,
+    index: u32,
+    config: &PortConfig,
+    planned: &Planned<'_>,
+) -> Result<ProgramFd> {
     let globals = [
         (names::GLOBAL_PORT_INDEX, index),
         (names::GLOBAL_MODE, config.mode),
         (names::GLOBAL_AQM, config.aqm),
-        (names::GLOBAL_DRIVER, driver),
-        (names::GLOBAL_RINGS, config.rings),
+        (names::GLOBAL_DRIVER, planned.recipe.driver),
+        (names::GLOBAL_RINGS, planned.facts.rings_max),
         (names::GLOBAL_CLASSES, config.classes),
         (names::GLOBAL_FRAMING, config.framing),
     ];

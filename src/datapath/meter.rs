@@ -11,7 +11,8 @@ use zerocopy::FromZeros;
 
 use super::{
     Error, Result,
-    instance::{facts, take},
+    follow::facts,
+    instance::take,
     netdev,
     objects::{EGRESS, NamedLink, Sizes, attach_observers},
     policy::PolicySizes,

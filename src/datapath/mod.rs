@@ -6,6 +6,7 @@
 //! | [`reader`] | what runs, read from the pinned maps by any process |
 //! | [`events`] | what the programs tell, read from their ring buffer by the daemon |
 //! | [`netdev`], [`ethtool`], [`features`] | what is known of a device: rtnetlink, ioctl, netdev generic netlink |
+//! | `follow` | what a port's device is like, and what changes of it while it runs |
 //! | [`policy`], [`roster`], [`reload`] | classes, rules and subscribers in the maps; who has which index; a changed list |
 //! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
 //! | [`pause`] | stops whoever feeds a congested port, by PAUSE and PFC frames |
@@ -21,6 +22,7 @@ mod error;
 pub mod ethtool;
 pub mod events;
 pub mod features;
+mod follow;
 pub mod instance;
 pub mod meter;
 pub mod netdev;

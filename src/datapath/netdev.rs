@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp};
 
 use super::{Error, Result, ethtool::Ethtool};
 
@@ -22,6 +22,10 @@ pub struct Netdev {
     pub tx_queue_len: u32,
     /// TX queues the device was made with.
     pub tx_queues: u32,
+    /// RX queues the device was made with.
+    pub rx_queues: u32,
+    /// Whether it is up and has a carrier.
+    pub running: bool,
     /// The driver's name (`tun`, `veth`, `virtio_net`, ...), or the link's kind.
     pub driver: String,
     /// Id of the XDP program on it.
@@ -116,6 +120,8 @@ fn describe(link: &LinkMessage, ethtool: &Ethtool) -> Netdev {
         mtu: 0,
         tx_queue_len: 0,
         tx_queues: 1,
+        rx_queues: 1,
+        running: link.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         driver: String::new(),
         xdp: None,
         peer: None,
@@ -130,6 +136,7 @@ fn describe(link: &LinkMessage, ethtool: &Ethtool) -> Netdev {
             }
             LinkAttribute::TxQueueLen(len) => device.tx_queue_len = *len,
             LinkAttribute::NumTxQueues(n) => device.tx_queues = *n,
+            LinkAttribute::NumRxQueues(n) => device.rx_queues = *n,
             LinkAttribute::Link(index) => peer = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => kind = kind_of(infos).unwrap_or(kind),

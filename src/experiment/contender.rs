@@ -19,6 +19,8 @@ pub const SIMULATOR: &[&str] = &[
     "weir+pie",
     "weir+policer",
     "weir+plain",
+    "weir+early-mark",
+    "weir+early-drop",
 ];
 
 /// All names.

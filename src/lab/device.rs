@@ -55,14 +55,23 @@ pub fn create_tap(name: &str) -> Result<OwnedFd> {
 /// # Errors
 /// As [`create_tap`].
 pub fn create_multiqueue_tap(name: &str, queues: usize) -> Result<Vec<OwnedFd>> {
-    (0..queues).map(|_| attach_tap(name, libc::IFF_MULTI_QUEUE)).collect()
+    (0..queues).map(|_| attach_tap_queue(name)).collect()
 }
 
-fn attach_tap(name: &str, flags: libc::c_int) -> Result<OwnedFd> {
+/// Makes the tap `name` with several queues, or attaches another queue to it. The queue, and with the last one the device,
+/// lives as long as the descriptor.
+///
+/// # Errors
+/// As [`create_tap`].
+pub fn attach_tap_queue(name: &str) -> Result<OwnedFd> {
+    attach_tap(name, libc::IFF_MULTI_QUEUE)
+}
+
+fn attach_tap(name: &str, more: libc::c_int) -> Result<OwnedFd> {
     let file = open("/dev/net/tun", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
         .map_err(Error::errno("open /dev/net/tun"))?;
     let mut request = interface_request(name)?;
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | flags;
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | more;
     request.ifr_ifru.ifru_flags = i16::try_from(flags).unwrap_or(0);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which outlives the call.
     let rc = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };

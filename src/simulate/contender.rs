@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use weir_aqm::Rate;
-use weir_shared_maps::PortConfig;
+use weir_shared_maps::{ACTION_DROP, ACTION_MARK, BackOff, PortConfig};
 use weir_sim::Contender;
 use weir_sim::queue::{PolicyConfig, Prefixes, Rules, Subscribers};
 
@@ -50,12 +50,30 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
             port.rate = port.rate.or(Some(rate));
         })?,
         "weir+plain" => weir(experiment, |port| port.classes.clear())?,
+        "weir+early-mark" => with_early(experiment, ACTION_MARK)?,
+        "weir+early-drop" => with_early(experiment, ACTION_DROP)?,
         other => return Err(format!("the simulator has no contender `{other}`")),
     })
 }
 
+/// weir on a port without classes, whose ingress signals at [`weir_shared_maps::SIGNAL_CONGESTED`], too.
+fn with_early(experiment: &Experiment, on_congested: u32) -> Result<Contender, String> {
+    let (_, config) = encoded(experiment, |port| port.classes.clear())?;
+    let back_off = BackOff { on_congested, ..BackOff::DROP_AT_FULL };
+    Ok(Contender::WeirBackOff(Box::new((config, back_off))))
+}
+
 /// weir with the port's settings of the file, changed, and encoded as for a device.
 fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Contender, String> {
+    let (port, config) = encoded(experiment, change)?;
+    if port.classes.is_empty() {
+        return Ok(Contender::Weir(Box::new(config)));
+    }
+    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
+}
+
+/// The port's settings of the file, changed, and its entry in the config map.
+fn encoded(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<(Port, PortConfig), String> {
     let mut port = experiment.weir.ports.first().cloned().ok_or("the configuration has no port")?;
     change(&mut port);
     let link = &experiment.link;
@@ -63,16 +81,15 @@ fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Conte
         ifindex: 1,
         ring_base: 0,
         rings: if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 },
+        rings_max: if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 },
+        senders: 1,
         ring_slots: link.ring,
         ring_readable: true,
         mtu: MTU,
         netns_inum: 0,
     };
     let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    if config.classes == 0 {
-        return Ok(Contender::Weir(Box::new(config)));
-    }
-    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
+    Ok((port, config))
 }
 
 /// The port's classes and the file's rules, encoded as for the maps.

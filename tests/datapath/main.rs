@@ -17,14 +17,17 @@
 )]
 
 mod frame;
+mod live;
 mod order;
 mod router;
 
 mod back_off;
+mod changes;
 mod daemon;
 mod divert;
 mod forward;
 mod framing;
+mod levels;
 mod load;
 mod pause;
 mod policy;

@@ -20,7 +20,7 @@ use super::daemon::Daemon;
 use super::frame::{RECEIVER, seen, udp};
 use super::router::{
     LAN, LAN_MAC, Namespace, RECEIVER_MAC, Router, SENDER_MAC, WAN, configure_router, lan_wiring, namespace,
-    privileged, wait_for, wan_wiring,
+    privileged, wait_for, wan_wiring_to,
 };
 
 const MS: u64 = 1_000_000;
@@ -216,7 +216,7 @@ impl Row {
         let wan = second.run(|| {
             let wan = device::create_tap(WAN)?;
             netlink::with_handle(async |handle| netlink::rename_far_end(&handle, IN).await)?;
-            let wan_end = Wiring { queue_len: Some(1_000), ..wan_wiring() };
+            let wan_end = Wiring { queue_len: Some(1_000), ..wan_wiring_to(RECEIVER_MAC) };
             configure_router(&[wiring(IN, IN_MAC, IN_ADDRESS, (MID_ADDRESS, MID_MAC)), wan_end])?;
             Ok(wan)
         });

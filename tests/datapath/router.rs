@@ -72,19 +72,39 @@ pub struct Router {
 impl Router {
     /// A router whose `wan0` has a ring of `slots`.
     pub fn with_ring(slots: u32) -> Self {
-        Self::with_rings(1, slots)
+        Self::between(slots, RECEIVER_MAC)
     }
 
-    /// The same with so many of them; the ring of a frame is that of its CPU.
+    /// The same with a receiver that has `lan0`'s own address: live frames are used again with what the router wrote into them, and
+    /// are to be addressed to it each time ([`super::live`]).
+    pub fn looped(slots: u32) -> Self {
+        Self::between(slots, LAN_MAC)
+    }
+
+    /// A router whose `wan0` may have several queues, of which the first is attached.
+    pub fn with_queues() -> Self {
+        Self::on(1_000, RECEIVER_MAC, |name| Ok(vec![device::attach_tap_queue(name)?]))
+    }
+
+    /// Another queue of `wan0`, attached as long as the descriptor lives.
+    pub fn attach_queue(&self) -> OwnedFd {
+        self.netns.run(|| device::attach_tap_queue(WAN))
+    }
+
+    /// A router with so many rings; the ring of a frame is that of its CPU.
     pub fn with_rings(rings: usize, slots: u32) -> Self {
+        Self::on(slots, RECEIVER_MAC, |name| device::create_multiqueue_tap(name, rings))
+    }
+
+    fn between(slots: u32, receiver: Mac) -> Self {
+        Self::on(slots, receiver, |name| Ok(vec![device::create_tap(name)?]))
+    }
+
+    fn on(slots: u32, receiver: Mac, wan: impl Fn(&str) -> lab::Result<Vec<OwnedFd>> + Sync) -> Self {
         let (name, netns) = namespace("rtr");
         let (lan, wan, other) = netns.run(|| {
-            let wan = match rings {
-                1 => vec![device::create_tap(WAN)?],
-                _ => device::create_multiqueue_tap(WAN, rings)?,
-            };
-            let taps = (device::create_tap(LAN)?, wan, device::create_tap(OTHER)?);
-            let wan = Wiring { queue_len: Some(slots), ..wan_wiring() };
+            let taps = (device::create_tap(LAN)?, wan(WAN)?, device::create_tap(OTHER)?);
+            let wan = Wiring { queue_len: Some(slots), ..wan_wiring_to(receiver) };
             configure_router(&[lan_wiring(), wan, other_wiring()])?;
             Ok(taps)
         });
@@ -140,6 +160,14 @@ impl Router {
         Running { instance: started.unwrap_or_else(|e| panic!("{}", causes(&e))) }
     }
 
+    /// Starts with rings that nobody can read.
+    pub fn start_blind(&self, port: &str) -> Running {
+        let config = Config::from_toml_str("test.toml", &self.config_text("", port)).unwrap();
+        let options = StartOptions { blind: true, ..StartOptions::default() };
+        let started = self.run(|| Instance::start(&config, &options));
+        Running { instance: started.unwrap_or_else(|e| panic!("{}", causes(&e))) }
+    }
+
     /// Starts the instance; dropped, it detaches.
     pub fn start(&self, ingress: &str, port: &str) -> Running {
         self.try_start(ingress, port).unwrap_or_else(|e| panic!("{}", causes(&e)))
@@ -168,12 +196,12 @@ impl Router {
     /// Takes the oldest frame out of the ring of `wan0`; the rings take turns where it has several.
     pub fn take(&self) -> Option<Vec<u8>> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..self.wan.len()).find_map(|turn| take(&self.wan[(first + turn) % self.wan.len()]))
+        (0..self.wan.len()).find_map(|turn| take_from(&self.wan[(first + turn) % self.wan.len()]))
     }
 
     /// Takes the oldest frame out of the ring of `other0`.
     pub fn take_other(&self) -> Option<Vec<u8>> {
-        take(&self.other)
+        take_from(&self.other)
     }
 
     /// Runs `ip` or `tc` in the router's namespace.
@@ -190,9 +218,10 @@ impl Router {
     }
 }
 
-fn take(tap: &OwnedFd) -> Option<Vec<u8>> {
+/// Takes the oldest frame out of the ring behind one queue of `wan0`.
+pub fn take_from(queue: &OwnedFd) -> Option<Vec<u8>> {
     let mut buffer = vec![0; 4_096];
-    match nix::unistd::read(tap, &mut buffer) {
+    match nix::unistd::read(queue, &mut buffer) {
         Ok(length) => {
             buffer.truncate(length);
             Some(buffer)
@@ -245,8 +274,9 @@ pub fn lan_wiring() -> Wiring {
     wiring(LAN, LAN_MAC, 1, SENDER_MAC, &[SENDER.0.into(), SENDER.1.into()])
 }
 
-pub fn wan_wiring() -> Wiring {
-    wiring(WAN, WAN_MAC, 2, RECEIVER_MAC, &[RECEIVER.0.into(), RECEIVER.1.into()])
+/// `wan0` with a receiver that has this address.
+pub fn wan_wiring_to(receiver: Mac) -> Wiring {
+    wiring(WAN, WAN_MAC, 2, receiver, &[RECEIVER.0.into(), RECEIVER.1.into()])
 }
 
 fn other_wiring() -> Wiring {
@@ -299,6 +329,11 @@ impl Running {
 
     pub fn actions(&self) -> &[String] {
         self.instance.actions()
+    }
+
+    /// The daemon's look at the devices.
+    pub fn follow(&mut self, router: &Router) -> Vec<String> {
+        router.run(|| self.instance.follow()).unwrap_or_else(|e| panic!("{}", causes(&e)))
     }
 }
 

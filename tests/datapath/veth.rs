@@ -16,27 +16,37 @@ use weir::datapath::ethtool::Ethtool;
 use weir::datapath::{Instance, StartOptions};
 use weir::lab::clock::{make_timely, now_ns, sleep_until};
 use weir::lab::device;
-use weir::lab::netlink::{self, Wiring};
+use weir::lab::netlink::{self, Mac, Wiring};
 use weir_shared_maps::RingState;
 
 use super::frame::{BOTH, PORT, RECEIVER, STAMP, udp};
+use super::live::run_on;
 use super::router::{
-    LAN, Namespace, RECEIVER_MAC, WAN, causes, configure_router, lan_wiring, namespace, privileged,
-    quiet_ipv6, wait_for, wan_wiring,
+    LAN, LAN_MAC, Namespace, RECEIVER_MAC, WAN, causes, configure_router, lan_wiring, namespace, privileged,
+    quiet_ipv6, wait_for, wan_wiring_to,
 };
 
 const MS: u64 = 1_000_000;
 
 /// A router whose `wan0` is one end of a veth pair; the receiver has the other.
-struct Pair {
+pub struct Pair {
     name: String,
-    router: Namespace,
-    receiver: Namespace,
+    pub router: Namespace,
+    pub receiver: Namespace,
     lan: OwnedFd,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
+        Self::between(RECEIVER_MAC)
+    }
+
+    /// As [`super::router::Router::looped`].
+    pub fn looped() -> Self {
+        Self::between(LAN_MAC)
+    }
+
+    fn between(receiver_mac: Mac) -> Self {
         let (name, router) = namespace("rtr");
         let (_name, receiver) = namespace("rcv");
         let lan = router.run(|| {
@@ -44,14 +54,14 @@ impl Pair {
             netlink::with_handle(async |handle| {
                 netlink::add_veth(&handle, WAN, WAN, receiver.0.raw_fd()).await
             })?;
-            configure_router(&[lan_wiring(), wan_wiring()])?;
+            configure_router(&[lan_wiring(), wan_wiring_to(receiver_mac)])?;
             Ok(lan)
         });
         receiver.run(|| {
             quiet_ipv6()?;
             netlink::with_handle(async |handle| {
                 netlink::rename_far_end(&handle, WAN).await?;
-                netlink::wire(&handle, &receiver_wiring()).await
+                netlink::wire(&handle, &Wiring { mac: receiver_mac, ..receiver_wiring() }).await
             })?;
             // What redirected frames need at the far end (`veth_xdp_xmit`, `drivers/net/veth.c` at v6.18).
             Ethtool::open().unwrap().set_gro(WAN, true).unwrap();
@@ -60,7 +70,7 @@ impl Pair {
         Self { name, router, receiver, lan }
     }
 
-    fn start(&self, port: &str) -> Instance {
+    pub fn start(&self, port: &str) -> Instance {
         let text = format!(
             "instance = \"{}\"\n[[ingress]]\ndevice = \"{LAN}\"\n[[port]]\ndevice = \"{WAN}\"\n{port}\n",
             self.name
@@ -72,12 +82,12 @@ impl Pair {
         })
     }
 
-    fn inject(&self, frame: &[u8]) {
+    pub fn inject(&self, frame: &[u8]) {
         assert_eq!(nix::unistd::write(&self.lan, frame), Ok(frame.len()));
     }
 
     /// The receiver's socket, which answers at once or not at all.
-    fn socket(&self, address: IpAddr) -> UdpSocket {
+    pub fn socket(&self, address: IpAddr) -> UdpSocket {
         self.receiver.run(|| {
             let socket = UdpSocket::bind((address, PORT)).unwrap();
             socket.set_nonblocking(true).unwrap();
@@ -101,7 +111,7 @@ fn receiver_wiring() -> Wiring {
 }
 
 /// The moment in a packet's payload, if one has arrived.
-fn stamp(socket: &UdpSocket) -> Option<u64> {
+pub fn stamp(socket: &UdpSocket) -> Option<u64> {
     let mut buffer = [0; 2_048];
     let length = socket.recv(&mut buffer).ok()?;
     assert!(length >= STAMP);
@@ -144,19 +154,28 @@ fn napi_on_cpu_1(pair: &Pair) -> bool {
         umount2(place.path(), MntFlags::MNT_DETACH).unwrap();
         Ok(written.is_ok())
     });
-    switched && pin_threads(&format!("napi/{WAN}-")) > 0
-}
-
-/// Pins the kernel threads whose name begins with `prefix` to processor 1; how many there are.
-fn pin_threads(prefix: &str) -> usize {
     let mut cpu = CpuSet::new();
     cpu.set(1).unwrap();
+    switched && with_napi_threads(|thread| sched_setaffinity(thread, &cpu).is_ok()) > 0
+}
+
+/// The same, at the lowest priority.
+pub fn slow_napi_on_cpu_1(pair: &Pair) -> bool {
+    let slow = |thread: Pid| {
+        // SAFETY: takes numbers.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.as_raw().cast_unsigned(), 19) == 0 }
+    };
+    napi_on_cpu_1(pair) && with_napi_threads(slow) > 0
+}
+
+/// Does something to the NAPI threads of devices called [`WAN`]; to how many.
+fn with_napi_threads(act: impl Fn(Pid) -> bool) -> usize {
+    let prefix = format!("napi/{WAN}-");
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let comm = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
-        comm.is_ok_and(|name| name.starts_with(prefix))
-            && sched_setaffinity(Pid::from_raw(*pid), &cpu).is_ok()
+        comm.is_ok_and(|name| name.starts_with(&prefix)) && act(Pid::from_raw(*pid))
     })
     .count()
 }
@@ -236,10 +255,4 @@ fn the_observers_sojourn_agrees_with_the_delay_measured_outside_of_a_veths_ring(
             "{apart} ns apart: {measured} ns, and the observer says {observed} ns"
         );
     }
-}
-
-fn run_on(cpu: usize) {
-    let mut set = CpuSet::new();
-    set.set(cpu).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }

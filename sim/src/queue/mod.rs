@@ -74,15 +74,26 @@ pub trait Queue {
     fn slots(&self) -> u32;
 }
 
+/// What ingress does with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It comes as it is.
+    Free,
+    /// It comes with CE.
+    Marked,
+    /// It is lost as backpressure.
+    Refused,
+}
+
 /// What decides in front of a ring that it cannot reach into: the place of the XDP programs.
 ///
 /// The calls of one batch: [`Controller::admits`] for each frame, [`Controller::begin_batch`], then for each frame
 /// [`Controller::judge`] and, if it goes on, [`Controller::accepted`]; last [`Controller::end_batch`], after the driver took
 /// what fitted.
 pub trait Controller {
-    /// Ingress: whether the frame may come at all. Those that may not are lost as backpressure.
-    fn admits(&mut self, _now: Nanos) -> bool {
-        true
+    /// Ingress: how the frame may come.
+    fn admits(&mut self, _now: Nanos, _packet: &Packet) -> Entry {
+        Entry::Free
     }
 
     /// Egress, before the first frame.

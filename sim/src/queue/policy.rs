@@ -20,7 +20,7 @@ use zerocopy::FromZeros;
 use super::classify::{Rules, ecn_bits};
 use super::subscribers::{Limited, Members, Subscribers};
 use super::weir::Weir;
-use super::{Controller, View};
+use super::{Controller, Entry, View};
 use crate::{Packet, Random, Rings};
 
 /// A port with classes, as it lies in the maps.
@@ -108,12 +108,7 @@ impl WeirPolicy {
             return front;
         }
         // Without slots where the ring cannot be read.
-        Front {
-            now: front.now,
-            occupancy: front.occupancy,
-            slots: self.weir.config.ring_slots,
-            ..Front::NONE
-        }
+        Front { now: front.now, occupancy: front.occupancy, slots: self.weir.state().slots, ..Front::NONE }
     }
 
     /// `give_back` of `egress/src/bin/egress/classes.rs`, for the accepted frame `index` of the batch.
@@ -150,8 +145,8 @@ impl WeirPolicy {
 }
 
 impl Controller for WeirPolicy {
-    fn admits(&mut self, now: Nanos) -> bool {
-        self.weir.admits(now)
+    fn admits(&mut self, now: Nanos, packet: &Packet) -> Entry {
+        self.weir.admits(now, packet)
     }
 
     /// `first_of_batch` of `egress/src/bin/egress/policy.rs`.

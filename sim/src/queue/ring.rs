@@ -8,7 +8,7 @@ use weir_aqm::Nanos;
 use weir_egress::Decision;
 use weir_shared_maps::PortCounter;
 
-use super::{Controller, Queue, Tally, View};
+use super::{Controller, Entry, Queue, Tally, View};
 use crate::{Packet, Rings};
 
 /// A device with one ring that all CPUs share, or with several: CPU `c` sends into ring `c % rings`, and the device takes
@@ -81,12 +81,16 @@ impl<C: Controller> Queue for RingQueue<C> {
         let Some(ring) = self.rings.get_mut(index) else { return };
         let controller = &mut ring.controller;
         self.survivors.clear();
-        for packet in batch.drain(..) {
-            if controller.admits(now) {
-                self.survivors.push(packet);
-            } else {
-                tally.drop(PortCounter::DropBackpressure);
+        for mut packet in batch.drain(..) {
+            match controller.admits(now, &packet) {
+                Entry::Refused => {
+                    tally.drop(PortCounter::DropBackpressure);
+                    continue;
+                }
+                Entry::Marked if packet.mark() => tally.marks = tally.marks.saturating_add(1),
+                Entry::Marked | Entry::Free => {}
             }
+            self.survivors.push(packet);
         }
         if self.survivors.is_empty() {
             // No frame reaches the device map: neither egress nor the observer runs.

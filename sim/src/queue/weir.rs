@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use weir_aqm::{Bytes, Nanos};
+use weir_aqm::{Bytes, Nanos, gcra};
 use weir_egress::{
     Decision, Queue as Front, bottleneck, drain_from_map, drain_to_map, observe, pace_from_map, pace_of_word,
     policer, slots_admitted, wire_bytes,
@@ -14,10 +14,9 @@ use weir_shared_maps::{
     BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
     MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
 };
-use weir_wire::Ecn;
 use zerocopy::FromZeros;
 
-use super::{Controller, View};
+use super::{Controller, Entry, View, classify::ecn_bits};
 use crate::{Packet, Random, Rings};
 
 /// What the programs' clock shows when a run begins: layouts use zero for "never".
@@ -31,6 +30,10 @@ pub struct Weir {
     state: RingState,
     history: Vec<HistoryEntry>,
     scratch: BatchScratch,
+    /// What ingress does at which level.
+    back_off: BackOff,
+    /// What it draws early signals from.
+    random: Random,
 }
 
 impl Weir {
@@ -58,9 +61,16 @@ impl Weir {
                 state,
                 history: vec![HistoryEntry::new_zeroed(); HISTORY_LEN],
                 scratch: BatchScratch::new_zeroed(),
+                back_off: if config.classes == 0 { BackOff::DROP_AT_FULL } else { BackOff::NONE },
+                random: Random::new(u64::from(state.aqm.pi2.random)),
             }
         };
         (0..count).map(ring).collect()
+    }
+
+    /// With another entry in the back-off map than a port's default.
+    pub fn with_back_off(self, back_off: BackOff) -> Self {
+        Self { back_off, ..self }
     }
 
     /// The ring's state as the map would show it.
@@ -162,7 +172,7 @@ impl Weir {
         if !self.is_readable() {
             return None;
         }
-        let slots = self.config.ring_slots;
+        let slots = self.state.slots;
         let admitted = slots_admitted(slots, self.config.reserve_slots);
         (slots > 0 && self.scratch.occupancy_pkts >= admitted).then_some(PortCounter::DropAdmission)
     }
@@ -205,10 +215,13 @@ impl Weir {
         port.tat_ns = tat.as_nanos();
     }
 
-    /// `renew_locked` of the same file, and of `ring_of` what it tells of the ring.
-    fn renew(&mut self, now: Nanos, ring: View) {
+    /// `weir_renew` of `egress/src/bin/egress/renew.rs`, and of `ring_of` what it tells of the ring.
+    fn renew(&mut self, now: Nanos, ring: View, refused: bool) {
+        self.state.observed_ns = now.as_nanos();
         if !self.is_readable() {
-            self.state.read_errors = self.state.read_errors.wrapping_add(1);
+            let wait = Some(gcra::virtual_sojourn(Nanos::from_nanos(self.port.borrow().tat_ns), now));
+            let blind = observe::Blind { now, wait, refused };
+            observe::observe_blind(&self.config, &blind, &mut self.state.signal);
             return;
         }
         self.state.slots = ring.slots;
@@ -218,10 +231,10 @@ impl Weir {
             slots: ring.slots,
             sent_bytes: self.state.sent_bytes,
             head: self.head(ring.occupancy),
+            refused,
         };
         let (measured, predicted) =
             observe::observe(&self.config, &look, &mut self.state.drain, &mut self.state.signal);
-        self.state.observed_ns = now.as_nanos();
         self.state.head_sojourn_ns = measured.head_sojourn.as_nanos();
         self.state.predicted_ns = predicted.as_nanos();
         self.state.backlog_bytes = measured.backlog.get();
@@ -231,11 +244,16 @@ impl Weir {
 }
 
 impl Controller for Weir {
-    /// `by_packet` of `ingress/src/bin/ingress/back_off.rs`, with a port's default actions.
-    fn admits(&mut self, now: Nanos) -> bool {
+    /// `by_packet` of `ingress/src/bin/ingress/back_off.rs`.
+    fn admits(&mut self, now: Nanos, packet: &Packet) -> Entry {
         let pressure = Pressure::at(&self.state.signal, now.saturating_add(BOOT));
-        let actions = if self.config.classes == 0 { BackOff::DROP_AT_FULL } else { BackOff::NONE };
-        pressure.on_packet(pressure.action(&actions), Ecn::NotEct, 0) == Backing::Go
+        let action = pressure.action(&self.back_off);
+        match pressure.on_packet(action, weir_wire::Ecn::of(ecn_bits(packet)), self.random.bits() as u32) {
+            Backing::Mark => Entry::Marked,
+            Backing::Drop => Entry::Refused,
+            // There is no stack and no other port: a flow that would move goes straight.
+            Backing::Go | Backing::Divert | Backing::Spill => Entry::Free,
+        }
     }
 
     /// A port that is only measured has no batches.
@@ -275,10 +293,11 @@ impl Controller for Weir {
     fn end_batch(&mut self, now: Nanos, ring: View, taken: u32) {
         let now = now.saturating_add(BOOT);
         self.enter(now, taken);
-        if self.scratch.accepted > taken {
+        let refused = self.scratch.now_ns != 0 && self.scratch.accepted > taken;
+        if refused {
             self.give_back(now, taken);
         }
-        self.renew(now, ring);
+        self.renew(now, ring, refused);
         self.scratch.now_ns = 0;
     }
 }
@@ -287,7 +306,7 @@ impl Controller for Weir {
 mod tests {
     use super::*;
     use crate::{
-        Ecn, FlowId, port_config,
+        FlowId, port_config,
         queue::{Queue, RingQueue, Tally},
     };
     use weir_aqm::Pace;
@@ -305,7 +324,7 @@ mod tests {
             host: 0,
             dscp: 0,
             service: crate::Service::default(),
-            ecn: Ecn::NotEct,
+            ecn: crate::Ecn::NotEct,
         }
     }
 
@@ -345,7 +364,7 @@ mod tests {
         // A refusal proves that the ring is full: the virtual queue stands at its limit.
         let weir = queue.controllers().next().unwrap();
         assert_eq!(weir.port.borrow().tat_ns, BOOT.as_nanos() + 20_000_000);
-        assert_eq!((weir.state().sent, weir.state().read_errors, weir.state().slots), (4, 1, 0));
+        assert_eq!((weir.state().sent, weir.state().slots, weir.state().signal.level), (4, 0, SIGNAL_FULL));
     }
 
     #[test]

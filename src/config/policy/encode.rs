@@ -253,6 +253,8 @@ mod tests {
             ifindex: 7,
             ring_base: 0,
             rings: 1,
+            rings_max: 1,
+            senders: 1,
             ring_slots: 500,
             ring_readable: true,
             mtu: 1_500,

@@ -18,6 +18,7 @@ mod maps;
 mod observer;
 mod policy;
 mod program;
+mod renew;
 mod ring;
 mod steps;
 

@@ -7,21 +7,22 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use weir_aqm::{Bytes, Nanos};
-use weir_egress::{observe, policer, wire_bytes};
+use weir_egress::{policer, wire_bytes};
 use weir_shared_maps::{
     BATCH_MAX, BatchScratch, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS, MODE_POLICER, MODE_VIRTUAL,
-    PortConfig, PortCounter, PortRoute, RingHistory, RingRecipe, RingState, SignalState,
+    PortConfig, PortCounter, PortRoute, RingHistory, RingRecipe, RingState,
 };
 
 use crate::{
-    atomics::{fetch_add, load, store, swap_if, try_lock, unlock},
+    atomics::{fetch_add, load, store, swap_if},
     classes::weir_give_back,
     events::{RingId, tell_level, tell_refused},
     maps::{
         CLASSES, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES,
         WEIR_SCRATCH, count, count_all,
     },
-    ring::{Location, locate, occupancy, read},
+    renew::weir_renew,
+    ring::{Location, locate, read},
 };
 
 const CAS_ATTEMPTS: usize = 4;
@@ -64,7 +65,9 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
     let index = route.ring_base.wrapping_add(id.ring);
     // SAFETY: no arguments, no memory.
     let now = unsafe { bpf_ktime_get_ns() };
-    let Some((state, history)) = ring_of(config, recipe, dev, index, queue, now) else { return 0 };
+    let Some((state, history)) = ring_of(config, recipe, dev, index, queue, (now, LOCATE_INTERVAL_NS)) else {
+        return 0;
+    };
     match raw_arg(&ctx, 1) as i32 {
         0 => count(route.port, PortCounter::StackSent, 1),
         // NETDEV_TX_BUSY: the stack keeps the frame and comes again.
@@ -81,7 +84,7 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
         let before = fetch_add(&raw mut (*state).sent_bytes, len);
         remember(history, sequence, now, before);
     }
-    renew(id, config, recipe, state, history, now);
+    weir_renew(route.port, index, now, 0);
     0
 }
 
@@ -145,13 +148,17 @@ fn after_batch(batch: Batch) -> i32 {
     let now = unsafe { bpf_ktime_get_ns() };
     let id = RingId { port: route.port, ring: queue };
     let index = route.ring_base.wrapping_add(queue);
-    let Some((state, history)) = ring_of(config, recipe, batch.dev, index, queue, now) else { return 0 };
     // SAFETY: this CPU's own value; egress of the same batch ran before, nothing of it runs meanwhile.
     let scratch = unsafe { &mut *scratch };
     // Without a batch of our egress program (a port that is only measured) the kernel's numbers are all there is.
     let ours = scratch.now_ns != 0 && scratch.port == route.port;
     let (accepted, refused) =
         if ours { (scratch.accepted, batch.drops.wrapping_sub(scratch.dropped)) } else { (0, batch.drops) };
+    // A ring that refuses may have been made smaller, or its device have lost it.
+    let trusted = if refused > 0 { 0 } else { LOCATE_INTERVAL_NS };
+    let Some((state, history)) = ring_of(config, recipe, batch.dev, index, queue, (now, trusted)) else {
+        return 0;
+    };
     let seen = if ours { accepted.wrapping_add(scratch.dropped) } else { 0 };
     let lengths =
         Lengths { scratch: if ours { Some(scratch) } else { None }, else_len: config.max_packet_bytes };
@@ -175,7 +182,7 @@ fn after_batch(batch: Batch) -> i32 {
         // SAFETY: a map value from `ring_of`.
         unsafe { tell_refused(id, state, refused, now) };
     }
-    renew(id, config, recipe, state, history, now);
+    weir_renew(route.port, index, now, refused);
     if ours {
         scratch_end(WEIR_SCRATCH.get_ptr_mut(0));
     }
@@ -305,7 +312,7 @@ fn give_back_classes(port: u32, sent: u32, accepted: u32) {
     }
 }
 
-/// State and history of a ring, with its address renewed. `None` if `dev` is another namespace's device.
+/// State and history of a ring, with its address renewed if it is older than is trusted (now, how long). `None` if `dev` is another namespace's device.
 #[inline(always)]
 fn ring_of(
     config: &PortConfig,
@@ -313,14 +320,14 @@ fn ring_of(
     dev: u64,
     index: u32,
     queue: u32,
-    now: u64,
+    (now, trusted): (u64, u64),
 ) -> Option<(*mut RingState, *mut RingHistory)> {
     let state = WEIR_RINGS.get_ptr_mut(index)?;
     let history = WEIR_HISTORY.get_ptr_mut(index)?;
     // SAFETY: a map value, read and written word by word.
     unsafe {
         let same = load(&raw const (*state).dev_addr) == dev;
-        if same && now.wrapping_sub(load(&raw const (*state).located_ns)) < LOCATE_INTERVAL_NS {
+        if same && now.wrapping_sub(load(&raw const (*state).located_ns)) < trusted {
             return Some((state, history));
         }
         if !same {
@@ -336,108 +343,4 @@ fn ring_of(
         store(&raw mut (*state).located_ns, now);
     }
     Some((state, history))
-}
-
-/// Looks at the ring and renews what egress and ingress read: drain rate, sojourn, signal.
-#[inline(always)]
-fn renew(
-    id: RingId,
-    config: &PortConfig,
-    recipe: &RingRecipe,
-    state: *mut RingState,
-    history: *mut RingHistory,
-    now: u64,
-) {
-    // SAFETY: map values from `ring_of`; drain rate and signal are computed on copies and stored by the holder of
-    // the try-lock. A CPU that finds it taken leaves the renewal to the holder.
-    unsafe {
-        if !try_lock(&raw mut (*state).busy) {
-            return;
-        }
-        renew_locked(id, config, recipe, state, history, now);
-        unlock(&raw mut (*state).busy);
-    }
-}
-
-/// # Safety
-///
-/// Map values; the caller holds `busy`.
-#[inline(always)]
-unsafe fn renew_locked(
-    id: RingId,
-    config: &PortConfig,
-    recipe: &RingRecipe,
-    state: *mut RingState,
-    history: *mut RingHistory,
-    now: u64,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let at = Location {
-            ring: load(&raw const (*state).ring_addr),
-            queue: load(&raw const (*state).queue_addr),
-            slots: load(&raw const (*state).slots),
-        };
-        let Some(frames) = occupancy(recipe.driver, recipe, &at) else {
-            store(&raw mut (*state).read_errors, load(&raw const (*state).read_errors).wrapping_add(1));
-            return;
-        };
-        let (sent, sent_bytes) = (load(&raw const (*state).sent), load(&raw const (*state).sent_bytes));
-        let head = if frames == 0 {
-            None
-        } else {
-            let slot = observe::head_slot(sent, frames);
-            Some(load((&raw const (*history).entries).cast::<HistoryEntry>().add(slot)))
-        };
-        let look = observe::Look {
-            now: Nanos::from_nanos(now),
-            occupancy: frames,
-            slots: at.slots,
-            sent_bytes,
-            head,
-        };
-        let mut drain = load(&raw const (*state).drain);
-        let before = load(&raw const (*state).signal);
-        let mut signal = before;
-        let (measured, predicted) = observe::observe(config, &look, &mut drain, &mut signal);
-        store(&raw mut (*state).drain, drain);
-        store_signal(&raw mut (*state).signal, &signal);
-        tell_level(id, &before, &signal, look.now);
-        store(&raw mut (*state).observed_ns, now);
-        store(&raw mut (*state).head_sojourn_ns, measured.head_sojourn.as_nanos());
-        store(&raw mut (*state).predicted_ns, predicted.as_nanos());
-        store(&raw mut (*state).backlog_bytes, measured.backlog.get());
-        store(&raw mut (*state).occupancy_pkts, frames);
-        if frames > load(&raw const (*state).occupancy_max_pkts) {
-            store(&raw mut (*state).occupancy_max_pkts, frames);
-        }
-    }
-}
-
-/// Stores what an observation says. Until when the port is paused is ingress's to write, from another CPU perhaps.
-///
-/// # Safety
-///
-/// `at` is in a map value; the caller holds the ring's `busy`.
-#[inline(always)]
-unsafe fn store_signal(at: *mut SignalState, signal: &SignalState) {
-    let SignalState {
-        until_ns,
-        since_ns,
-        level,
-        raised,
-        pressure_q32,
-        reserved: _,
-        paused_until_ns: _,
-        held_ns: [clear, congested, full],
-    } = *signal;
-    // SAFETY: the caller's. The expiry first: a level that is seen with the one before has not begun, or has ended.
-    unsafe {
-        store(&raw mut (*at).until_ns, until_ns);
-        store(&raw mut (*at).since_ns, since_ns);
-        store(&raw mut (*at).pressure_q32, pressure_q32);
-        store(&raw mut (*at).level, level);
-        store(&raw mut (*at).raised, raised);
-        store(&raw mut (*at).held_ns, [clear, congested, full]);
-    }
 }

@@ -134,21 +134,14 @@ fn look_at(
     let (dscp, ecn) = traffic_class(ctx).unwrap_or((0, 0));
     let now = Nanos::from_nanos(scratch.now_ns);
     let packet = Packet { now, cost: wire_bytes(config, FRAMING.load(), len), ecn, dscp };
-    let queue = if MODE.load() == MODE_BOTTLENECK {
-        match situation(scratch, ring) {
-            Some((queue, _)) if RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED => Queue {
-                others: Bytes::new(scratch.others_bytes),
-                all_pace: pace_of_word(scratch.all_pace),
-                ..queue
-            },
-            Some((queue, _)) => queue,
-            None => return false,
-        }
-    } else {
-        // The ring may be full below a policed rate too (a slower device, a paused receiver).
-        let slots = if DRIVER.load() == DRIVER_NONE { 0 } else { config.ring_slots };
-        Queue { now, occupancy: scratch.occupancy_pkts, slots, ..Queue::NONE }
-    };
+    let Some((mut queue, _)) = situation(scratch, ring) else { return false };
+    if MODE.load() == MODE_BOTTLENECK && RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED {
+        queue.others = Bytes::new(scratch.others_bytes);
+        queue.all_pace = pace_of_word(scratch.all_pace);
+    }
+    if DRIVER.load() == DRIVER_NONE {
+        queue.slots = 0;
+    }
     desk.write(Desk { meta, queue, packet });
     true
 }

@@ -49,7 +49,7 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
     }
     let decision = match MODE.load() {
         MODE_BOTTLENECK => by_ring(config, scratch, ring),
-        MODE_POLICER | MODE_VIRTUAL => by_meter(&ctx, config, scratch, len),
+        MODE_POLICER | MODE_VIRTUAL => by_meter(&ctx, config, scratch, ring, len),
         _ => Decision::Accept,
     };
     match decision {
@@ -73,13 +73,13 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
 /// Index of the ring that this CPU's frames enter.
 #[inline(always)]
 pub fn ring_index(config: &PortConfig) -> u32 {
-    let rings = RINGS.load();
-    if rings <= 1 {
+    if RINGS.load() <= 1 {
         return config.ring_base;
     }
     // SAFETY: no arguments, no memory.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    config.ring_base.wrapping_add(cpu % rings)
+    // Those in use: the daemon follows a device whose queues change.
+    config.ring_base.wrapping_add(cpu % config.rings.max(1))
 }
 
 /// The first frame of a batch reads the clock and the ring, for all of it.
@@ -197,7 +197,7 @@ pub fn situation(scratch: &BatchScratch, ring: u32) -> Option<(Queue, MapCell)> 
 
 /// Policer and virtual mode: the verdict on the virtual queue, then the charge, committed by compare and swap.
 #[inline(always)]
-fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, len: u32) -> Decision {
+fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, ring: u32, len: u32) -> Decision {
     let Some(state) = WEIR_PORT_STATE.get_ptr_mut(scratch.port) else {
         count(scratch.port, PortCounter::FailOpen, 1);
         return Decision::Accept;
@@ -206,7 +206,7 @@ fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, len: 
     let cost = wire_bytes(config, FRAMING.load(), len);
     // SAFETY: a map value; the TAT changes by compare and swap alone, the AQM state through cells alone.
     let (tat_at, mut cell) = unsafe { (&raw mut (*state).tat_ns, MapCell::new(&raw mut (*state).aqm)) };
-    if let Some(full) = ring_full(config, scratch) {
+    if let Some(full) = ring_full(config, scratch, ring) {
         return Decision::Drop(full);
     }
     let mut decision = None;
@@ -245,11 +245,12 @@ fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, len: 
 
 /// The ring may be full below a policed rate too (a slower device, a paused receiver).
 #[inline(always)]
-fn ring_full(config: &PortConfig, scratch: &BatchScratch) -> Option<PortCounter> {
+fn ring_full(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Option<PortCounter> {
     if DRIVER.load() == DRIVER_NONE {
         return None;
     }
-    let slots = config.ring_slots;
+    // SAFETY: a map value; one word, which the observer writes.
+    let slots = WEIR_RINGS.get_ptr(ring).map_or(0, |state| unsafe { load(&raw const (*state).slots) });
     let admitted = weir_egress::slots_admitted(slots, config.reserve_slots);
     (slots > 0 && scratch.occupancy_pkts >= admitted).then_some(PortCounter::DropAdmission)
 }

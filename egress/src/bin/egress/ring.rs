@@ -100,6 +100,12 @@ pub fn occupancy(driver: u32, recipe: &RingRecipe, at: &Location) -> Option<u32>
             }
             // Both at one slot: the ring is empty, or full to the last.
             let slot: u64 = read(at.queue + 8 * u64::from(consumer), 0)?;
+            if slot == 0 {
+                return Some(0);
+            }
+            // Unless its slots are elsewhere by now (resized, or the link was down), and what was read is somebody else's memory.
+            let queue: u64 = read(at.ring, recipe.queue)?;
+            let slot: u64 = read(queue + 8 * u64::from(consumer), 0)?;
             Some(if slot == 0 { 0 } else { at.slots })
         }
         DRIVER_VIRTIO => {
