@@ -208,7 +208,7 @@ mod tests {
              [[weir.subscriber]]\nname = \"s\"\nprefixes = [\"10.0.0.1\", \"10.0.1.0/24\"]\nplan = \"q\"\n",
         )
         .unwrap();
-        assert_eq!(config.port.side, SIDE_SOURCE.into());
+        assert_eq!(config.port.side, u32::from(SIDE_SOURCE));
         let subscribers = config.subscribers;
         assert_eq!(subscribers.plan_classes, [CLASS_NONE, 0]);
         let up = subscribers.plans.iter().map(|plan| weir_egress::pace_of_word(plan.up.rate_pace).unwrap());

@@ -319,7 +319,8 @@ mod tests {
             // Any address of the prefix, masked, is its key.
             match (net, subscriber_key(net)) {
                 (IpNet::V4(net), SubscriberKey::V4(key)) => {
-                    let mask = masks.v4.iter().find(|mask| mask.length == net.prefix_len().into()).unwrap();
+                    let mask =
+                        masks.v4.iter().find(|mask| mask.length == u32::from(net.prefix_len())).unwrap();
                     let address = u32::from_ne_bytes(net.broadcast().octets());
                     assert_eq!(key4(address & mask.mask, mask.length), key);
                 }
