@@ -36,7 +36,7 @@ pub(super) fn config(text: &str) -> Result<Config, Broken> {
         if let Some((key, _)) = table.iter().find(|(key, _)| key.get_ref() == "device") {
             return Err((key.span(), "the port of the lab is always its slow device".to_owned()));
         }
-        let of_the_whole = |key: &str| OF_THE_WHOLE.iter().any(|other| *other == key);
+        let of_the_whole = |key: &str| OF_THE_WHOLE.contains(&key);
         copy.table("port", table.iter().filter(|(key, _)| !of_the_whole(key.get_ref())));
         for (key, tables) in table.iter().filter(|(key, _)| of_the_whole(key.get_ref())) {
             copy.tables(key.get_ref(), tables);

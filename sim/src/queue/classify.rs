@@ -221,7 +221,7 @@ mod tests {
         rules.source = vec![any, (Ipv4Addr::new(10, 0, 1, 0), 24, 3)];
         rules.classes = vec![5, 6];
         let nobody = Members::new(&Subscribers::default(), 0);
-        let class = |packet| rules.meta(&packet, 9, 0, 1).class;
+        let class = |packet| rules.meta(&packet, &nobody, 9, 0, 1).class;
         assert_eq!(class(packet(0, 0, 46, 1_514)), 5);
         assert_eq!(class(packet(0, 256, 0, 113)), 6);
         assert_eq!(class(packet(0, 256, 0, 114)), 9);
