@@ -73,8 +73,8 @@ fn main() -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let measured = stages.into_iter().map(|(stage, samples)| (stage.contender(), samples)).collect();
-    let report = Report::new(measured, &args.only, args.rounds, args.calls, cpu);
+    let measured: Vec<_> = stages.into_iter().map(|(stage, samples)| (stage.contender(), samples)).collect();
+    let report = Report::new(&measured, &args.only, args.rounds, args.calls, cpu);
     println!("{report}");
     if let Some(path) = &args.json {
         std::fs::write(path, report.to_json()?)

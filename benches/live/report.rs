@@ -53,7 +53,7 @@ struct Ratio {
 impl Report {
     /// Computes net costs and ratios of what was measured.
     pub fn new(
-        measured: Vec<(Contender, Vec<f64>)>,
+        measured: &[(Contender, Vec<f64>)],
         only: &[String],
         rounds: u32,
         calls_per_turn: u32,

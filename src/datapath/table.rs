@@ -349,8 +349,8 @@ mod tests {
         let keys: Vec<[u64; N]> = (0..KEYS).map(key).collect();
         assert!(keys.iter().all(|key| put(&words, place(key, 5, pages), key, 1)));
         let first = keys.iter().filter(|key| {
-            let place = place(*key, 5, pages);
-            at(&words, place, *key).is_some_and(|(bucket, _)| bucket == place.bucket(0) as usize)
+            let place = place(key, 5, pages);
+            at(&words, place, key).is_some_and(|(bucket, _)| bucket == place.bucket(0) as usize)
         });
         first.count() as f64 / KEYS as f64
     }
