@@ -115,14 +115,18 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     let frame_time = pace.map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
     let burst_time = burst_time(port, facts, pace, frame)?;
     let times = Times::of(&port.aqm, frame_time, burst_time, ring_time(port, facts, frame_time));
+    let limit = match port.mode {
+        Mode::Bottleneck if !port.classes.is_empty() => times.ring_limit,
+        Mode::Bottleneck | Mode::Policer => times.limit,
+    };
     let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, Bytes::new(u64::from(max_packet_bytes)));
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
         interval_ns: times.interval.as_nanos(),
-        limit_ns: times.limit.as_nanos(),
+        limit_ns: limit.as_nanos(),
         burst_ns: burst_time.as_nanos(),
-        signal_low_ns: times.limit.as_nanos() / 4 * 3,
-        signal_hold_ns: times.limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
+        signal_low_ns: limit.as_nanos() / 4 * 3,
+        signal_hold_ns: limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
         t_update_ns: pi2.t_update.as_nanos(),
         ifindex: facts.ifindex,
         mode,
@@ -262,6 +266,9 @@ pub(super) struct Times {
     pub target: Nanos,
     pub interval: Nanos,
     pub limit: Nanos,
+    /// The same for classes in front of a ring, where no algorithm lifts the limit: a ring that fills up to its reserve
+    /// refuses everybody, and neither shares nor guarantees hold.
+    pub ring_limit: Nanos,
 }
 
 impl Times {
@@ -277,15 +284,15 @@ impl Times {
                 target.min(half).min(aqm.limit.unwrap_or(Nanos::MAX)).max(Nanos::from_nanos(1))
             }
         };
-        let limit = match (aqm.algorithm, aqm.limit) {
-            (Algorithm::None, _) => MAX_LIMIT,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, Some(limit)) => limit,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s, None) => {
-                let frames = frame_time.saturating_mul(LIMIT_FRAMES);
-                target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
-            }
+        let ring_limit = aqm.limit.unwrap_or_else(|| {
+            let frames = frame_time.saturating_mul(LIMIT_FRAMES);
+            target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
+        });
+        let limit = match aqm.algorithm {
+            Algorithm::None => MAX_LIMIT,
+            Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s => ring_limit,
         };
-        Self { target, interval, limit }
+        Self { target, interval, limit, ring_limit }
     }
 }
 
