@@ -33,6 +33,7 @@ pub mod share;
 pub mod signal;
 pub mod trtcm;
 pub mod units;
+pub mod unresponsive;
 pub mod verdict;
 
 pub use codel::{CodelParams, CodelVars};
@@ -46,4 +47,5 @@ pub use share::{ShareParams, ShareVars, TagVars};
 pub use signal::{Level, SignalParams, SignalVars};
 pub use trtcm::{Colour, TrtcmParams, TrtcmVars};
 pub use units::{Bytes, Nanos, Pace, Rate};
+pub use unresponsive::{ClaimsVars, ResponseVars};
 pub use verdict::Verdict;

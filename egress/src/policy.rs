@@ -174,6 +174,9 @@ pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situat
     if steps.borrow(work, policy, class)
         || steps.control(work, config, class, flow.is_some(), meter.as_deref_mut())
     {
+        if let Some(flow) = flow {
+            flow.response.signalled();
+        }
         return;
     }
     steps.charge(work, policy, class);

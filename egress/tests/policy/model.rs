@@ -99,6 +99,7 @@ impl Port {
                     policer: Default::default(),
                     aqm: AqmState::new_zeroed(),
                     share: Default::default(),
+                    claims: Default::default(),
                 },
                 flows: vec![FlowVars::default(); BUCKETS as usize],
                 hosts: vec![HostState::new_zeroed(); BUCKETS as usize],

@@ -73,6 +73,7 @@ impl WeirPolicy {
                 policer: Default::default(),
                 aqm,
                 share: Default::default(),
+                claims: Default::default(),
             }
         };
         let classes = config.classes.iter().map(class).collect();
