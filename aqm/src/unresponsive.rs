@@ -4,9 +4,9 @@
 //! flow is empty for many round-trip times after each loss, until the flow is back at its share. A flow that heeds nothing
 //! takes that in the meantime, and stands in the queue to which the others then lose packets.
 //!
-//! * A flow has a *claim* while it has a queue of some packets or sends at half of its share, if it was signalled to slow down
-//!   in the last seconds, and until the end of the next [`WINDOW`]. One that nobody told to slow down sends what it wants to,
-//!   and what it leaves it does not come back for. A flow's share is the drain's rate times its weight over the weight of all claims ([`ClaimsVars`]).
+//! * A flow has a *claim* while it has a queue of some packets, or sends at half of its share and was signalled to slow down in
+//!   the last seconds, and until the end of the next [`WINDOW`]. One without a queue that nobody told to slow down sends what
+//!   it wants to, and does not come back for what it leaves. A flow's share is the drain's rate times its weight over the weight of all claims ([`ClaimsVars`]).
 //! * A flow is *unresponsive* once more of it has been refused than a sender that slows down goes on losing (Floyd and Fall,
 //!   "Promoting the Use of End-to-End Congestion Control in the Internet", 1999, section 3). Then a meter holds it to its
 //!   share ([`ResponseVars`]). All other flows share as before, and a flow without competitors is not held.
@@ -121,7 +121,7 @@ impl ResponseVars {
             self.told = self.told.saturating_sub(windows);
             (self.window, self.used, self.claimed) = (claims.window, 0, 0);
         }
-        if self.claimed == 0 && self.told != 0 && (queued || self.used >= USED) {
+        if self.claimed == 0 && (queued || (self.told != 0 && self.used >= USED)) {
             self.claimed = 1;
             claims.now = claims.now.saturating_add(weight as u64);
         }

@@ -126,13 +126,16 @@ fn a_clock_that_steps_back_keeps_the_window_and_the_claims() {
 }
 
 #[test]
-fn a_flow_that_nobody_told_to_slow_down_has_no_claim_and_one_that_was_told_long_ago_neither() {
+fn without_a_queue_a_flow_that_nobody_told_to_slow_down_has_no_claim_and_one_that_was_told_long_ago_neither()
+{
     let (mut claims, mut flow) = (ClaimsVars::default(), ResponseVars::default());
     let mut at = Nanos::from_secs(5);
     let mut claimed = |flow: &mut ResponseVars| {
         at = at.saturating_add(WINDOW);
         claims.renew(at);
-        flow.arrive(&mut claims, 1, true);
+        flow.arrive(&mut claims, 1, false);
+        flow.accepted(at, WINDOW);
+        flow.arrive(&mut claims, 1, false);
         flow.claimed == 1
     };
     assert!(!claimed(&mut flow));
