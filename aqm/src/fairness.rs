@@ -13,6 +13,7 @@
 use crate::codel::{CodelParams, CodelVars};
 use crate::share::{ShareParams, ShareVars, TagVars};
 use crate::units::{Bytes, Nanos, Pace};
+use crate::unresponsive::ResponseVars;
 use crate::verdict::Verdict;
 
 /// Configuration of fair flows on one drain.
@@ -45,7 +46,7 @@ impl FairnessParams {
     }
 }
 
-/// State of one flow: 40 bytes. The default is an idle flow.
+/// State of one flow: 64 bytes. The default is an idle flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowVars {
@@ -61,6 +62,8 @@ pub struct FlowVars {
     pub last_count: u16,
     /// 1 while an episode of signalling is on, else 0.
     pub dropping: u32,
+    /// How it reacts to losses.
+    pub response: ResponseVars,
 }
 
 /// What fairness says about one packet.

@@ -35,6 +35,7 @@ pub mod signal;
 pub mod sticky;
 pub mod trtcm;
 pub mod units;
+pub mod unresponsive;
 pub mod verdict;
 
 pub use codel::{CodelParams, CodelVars};
@@ -50,4 +51,5 @@ pub use signal::{Held, Level, SignalParams, SignalVars};
 pub use sticky::{StickyVars, Way};
 pub use trtcm::{Colour, SharedColour, TrtcmParams, TrtcmVars};
 pub use units::{Bytes, Nanos, Pace, Rate};
+pub use unresponsive::{ClaimsVars, ResponseVars};
 pub use verdict::Verdict;

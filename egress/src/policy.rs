@@ -179,6 +179,9 @@ pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situat
         return;
     }
     if steps.borrow(work, policy, class) || steps.control(work, config, class, flow.is_some(), codel) {
+        if let Some(flow) = flow {
+            flow.response.signalled();
+        }
         return;
     }
     steps.charge(work, policy, class);

@@ -1,6 +1,6 @@
 //! What deciding on classes needs beside their configuration: where a class stands, and its state.
 //!
-//! The layouts of [`ShareState`], [`TagState`] and [`FlowState`] are those of `weir-aqm`'s share, tag and flow, which egress works on in place
+//! The layouts of [`ShareState`], [`TagState`], [`FlowState`] and what they hold are those of `weir-aqm`'s share, tag and flow, which egress works on in place
 //! (a share is a kilobyte, and BPF's stack half of one); `egress/src/policy/state.rs` proves that they agree.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -113,9 +113,45 @@ pub struct ClassState {
     pub aqm: AqmState,
     /// The phantom queues of its flows, hosts or subscribers.
     pub share: ShareState,
+    /// Who of them has a claim to the class.
+    pub claims: ClaimsState,
 }
 
-/// One flow bucket: a phantom queue and its CoDel.
+/// Claims to what flows, hosts or subscribers share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ClaimsState {
+    /// Start of the running window.
+    pub since_ns: u64,
+    /// Weight of the claims of the running window.
+    pub now: u64,
+    /// Weight of the claims of the window before.
+    pub before: u64,
+    /// Number of the running window.
+    pub window: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+/// How a flow reacts to losses (aqm/src/unresponsive.rs).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ResponseState {
+    /// Theoretical arrival time of the meter at its share.
+    pub tat_ns: u64,
+    /// The window that `used_ns` and `claimed` are of.
+    pub window: u32,
+    /// Time at its share that was accepted in the window.
+    pub used_ns: u32,
+    /// Time at its share that was refused beyond what responsive senders lose.
+    pub excess_ns: u32,
+    /// 1 once its claim is counted in the window.
+    pub claimed: u16,
+    /// Windows for which a signal to slow down is remembered.
+    pub told: u16,
+}
+
+/// One flow bucket: a phantom queue, its CoDel, and how the flow reacts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowState {
@@ -131,6 +167,8 @@ pub struct FlowState {
     pub last_count: u16,
     /// CoDel's variables.
     pub dropping: u32,
+    /// How it reacts to losses.
+    pub response: ResponseState,
 }
 
 /// One host bucket: which of its flows had a queue, as bits of their hashes.
@@ -147,8 +185,12 @@ pub struct HostState {
 
 const _: () = assert!(size_of::<ShareState>() == 48 + 16 * SHARE_BUCKETS);
 const _: () = assert!(size_of::<PolicyState>() == 24 + PRIORITIES * size_of::<ShareState>());
-const _: () = assert!(size_of::<ClassState>() == 48 + size_of::<AqmState>() + size_of::<ShareState>());
-const _: () = assert!(size_of::<FlowState>() == 40 && size_of::<HostState>() == 24);
+const _: () = assert!(
+    size_of::<ClassState>()
+        == 48 + size_of::<AqmState>() + size_of::<ShareState>() + size_of::<ClaimsState>()
+);
+const _: () = assert!(size_of::<ClaimsState>() == 32 && size_of::<ResponseState>() == 24);
+const _: () = assert!(size_of::<FlowState>() == 64 && size_of::<HostState>() == 24);
 
 /// [`Charge::kind`]: nothing was charged beyond [`Charge::class`]'s count.
 pub const CHARGE_NONE: u32 = 0;

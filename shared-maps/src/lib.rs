@@ -35,9 +35,9 @@ pub use counters::{
     ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,
 };
 pub use decide::{
-    BatchCharges, CHARGE_BORROWED, CHARGE_GUARANTEED, CHARGE_NONE, CHARGE_UNJUDGED, Charge, ClassPlace,
-    ClassState, FLOW_BUCKETS, FlowState, HostState, PRIORITIES, PolicyState, SHARE_BUCKETS,
-    SUBSCRIBER_BUCKETS_MAX, ShareBucket, ShareState, TagState,
+    BatchCharges, CHARGE_BORROWED, CHARGE_GUARANTEED, CHARGE_NONE, CHARGE_UNJUDGED, Charge, ClaimsState,
+    ClassPlace, ClassState, FLOW_BUCKETS, FlowState, HostState, PRIORITIES, PolicyState, ResponseState,
+    SHARE_BUCKETS, SUBSCRIBER_BUCKETS_MAX, ShareBucket, ShareState, TagState,
 };
 pub use policy::{
     CLASS_NONE, COLOUR_DROP, ClassConfig, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL,

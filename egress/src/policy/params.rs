@@ -157,6 +157,21 @@ impl Params {
         Wait { at_port, sojourn, backlog, pace }
     }
 
+    /// The rate that the class is served at.
+    #[inline(always)]
+    pub(super) fn pace_of_class(&self, link: &Link, wait: &Wait) -> Pace {
+        if wait.sojourn > Nanos::ZERO { wait.pace } else { self.pace_unqueued(link) }
+    }
+
+    /// The rate that the class may have while nothing waits: its ceiling or the link's, whichever is less.
+    #[inline(always)]
+    pub(super) fn pace_unqueued(&self, link: &Link) -> Pace {
+        match link.pace {
+            Some(pace) if pace.is_slower_than(self.ceil.pace) => pace,
+            Some(_) | None => self.ceil.pace,
+        }
+    }
+
     /// The class for borrowing: with room, or without any once it has waited long enough.
     #[inline(always)]
     pub(super) fn borrow(&self, wait: &Wait) -> ClassParams {

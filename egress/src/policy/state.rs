@@ -3,8 +3,11 @@
 use core::mem::offset_of;
 
 use weir_aqm::borrow::{self, NodeVars, PortVars};
-use weir_aqm::{FlowVars, ShareVars, TagVars, TrtcmVars};
-use weir_shared_maps::{AqmState, ClassState, FlowState, PRIORITIES, PolicyState, ShareState, TagState};
+use weir_aqm::{ClaimsVars, FlowVars, ResponseVars, ShareVars, TagVars, TrtcmVars};
+use weir_shared_maps::{
+    AqmState, ClaimsState, ClassState, FlowState, PRIORITIES, PolicyState, ResponseState, ShareState,
+    TagState,
+};
 
 /// What the classes of a port share: [`PolicyState`] as the algorithms see it.
 #[repr(C)]
@@ -40,6 +43,8 @@ pub struct ClassVars {
     pub aqm: AqmState,
     /// Who shares it.
     pub share: ShareVars,
+    /// Who of them has a claim to it.
+    pub claims: ClaimsVars,
 }
 
 // The maps' layouts are these.
@@ -71,9 +76,23 @@ const _: () = {
     assert!(vars + offset_of!(NodeVars, tag) == offset_of!(ClassState, tag));
     assert!(vars + offset_of!(ClassVars, aqm) == offset_of!(ClassState, aqm));
     assert!(vars + offset_of!(ClassVars, share) == offset_of!(ClassState, share));
+    assert!(vars + offset_of!(ClassVars, claims) == offset_of!(ClassState, claims));
+    assert!(size_of::<ClaimsVars>() == size_of::<ClaimsState>());
+    assert!(offset_of!(ClaimsVars, since) == offset_of!(ClaimsState, since_ns));
+    assert!(offset_of!(ClaimsVars, now) == offset_of!(ClaimsState, now));
+    assert!(offset_of!(ClaimsVars, before) == offset_of!(ClaimsState, before));
+    assert!(offset_of!(ClaimsVars, window) == offset_of!(ClaimsState, window));
     assert!(size_of::<FlowVars>() == size_of::<FlowState>());
     assert!(offset_of!(FlowVars, first_above) == offset_of!(FlowState, first_above_ns));
     assert!(offset_of!(FlowVars, drop_next) == offset_of!(FlowState, drop_next_ns));
     assert!(offset_of!(FlowVars, count) == offset_of!(FlowState, count));
     assert!(offset_of!(FlowVars, dropping) == offset_of!(FlowState, dropping));
+    assert!(offset_of!(FlowVars, response) == offset_of!(FlowState, response));
+    assert!(size_of::<ResponseVars>() == size_of::<ResponseState>());
+    assert!(offset_of!(ResponseVars, tat) == offset_of!(ResponseState, tat_ns));
+    assert!(offset_of!(ResponseVars, window) == offset_of!(ResponseState, window));
+    assert!(offset_of!(ResponseVars, used) == offset_of!(ResponseState, used_ns));
+    assert!(offset_of!(ResponseVars, excess) == offset_of!(ResponseState, excess_ns));
+    assert!(offset_of!(ResponseVars, claimed) == offset_of!(ResponseState, claimed));
+    assert!(offset_of!(ResponseVars, told) == offset_of!(ResponseState, told));
 };

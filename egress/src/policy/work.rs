@@ -38,6 +38,8 @@ pub struct Work {
     key: FlowKey,
     /// Weight of its flow.
     weight: u32,
+    /// Time that it takes at its flow's share.
+    time_at_share: Nanos,
     /// Whether its flow's controller signals.
     flow_signals: bool,
 }
@@ -54,6 +56,7 @@ impl Default for Work {
             ruling: RULING,
             key: FlowKey::NONE,
             weight: 1,
+            time_at_share: Nanos::ZERO,
             flow_signals: false,
         }
     }
@@ -156,7 +159,8 @@ impl Work {
     }
 
     /// Fairness within the class; whether the flow has had its share. Flows have a controller each where the class's is CoDel
-    /// and no subscriber's ceiling is in front of them.
+    /// and no subscriber's ceiling is in front of them. A flow that does not slow down is held to its share of what all have a
+    /// claim to.
     ///
     /// The class's phantom queues are drained no faster than the class itself is served.
     #[inline(always)]
@@ -170,14 +174,27 @@ impl Work {
         let (params, now) = (&self.params, self.packet.now);
         class.share.drain_anchored(&params.share, params.ceil.pace, 1 << 16, now, self.wait.backlog);
         let own_codel = config.aqm == AQM_CODEL && !self.by_subscriber();
-        let verdict = fairness::judge(&params.fairness(own_codel), &class.share, flow, self.wait.pace, now);
-        let queued = class.share.queue(&params.share, &flow.tag) > Bytes::ZERO;
-        self.weight = entity::weight(&self.key, group, queued, now);
-        self.flow_signals = match verdict {
-            FairnessVerdict::Accept => false,
-            FairnessVerdict::Signal => true,
-            FairnessVerdict::OverShare | FairnessVerdict::OverLimit => return self.refuse(Cause::Fairness),
-        };
+        let fair = params.fairness(own_codel);
+        let queue = class.share.queue(&params.share, &flow.tag);
+        self.weight = entity::weight(&self.key, group, queue > Bytes::ZERO, now);
+        let claims = &mut class.claims;
+        claims.renew(now);
+        flow.response.arrive(claims, self.weight, queue > fair.codel.max_packet);
+        let pace = params.pace_of_class(&self.link, &self.wait);
+        self.time_at_share = claims.time_at_share(pace, self.weight, self.packet.cost);
+        if flow.response.is_held(claims, self.weight, now, fair.cap) {
+            flow.response.refused(self.time_at_share);
+            return self.refuse(Cause::Fairness);
+        }
+        match fairness::judge(&fair, &class.share, flow, self.wait.pace, now) {
+            FairnessVerdict::Accept => self.flow_signals = false,
+            FairnessVerdict::Signal => self.flow_signals = true,
+            FairnessVerdict::OverShare => {
+                flow.response.refused(self.time_at_share);
+                return self.refuse(Cause::Fairness);
+            }
+            FairnessVerdict::OverLimit => return self.refuse(Cause::Fairness),
+        }
         false
     }
 
@@ -284,11 +301,19 @@ impl Work {
     #[inline(always)]
     pub fn charge_flow(&self, class: &mut ClassVars, flow: &mut FlowVars) {
         class.share.charge(&self.params.share, &mut flow.tag, self.weight, self.packet.cost);
+        flow.response.accepted(self.packet.now, self.time_at_share);
+        if self.ruling.action == Action::Mark {
+            flow.response.signalled();
+        }
     }
 
-    /// Takes the charge of its flow back.
+    /// Takes the charge of its flow back. What the class was served at is not known any more: in front of a ring, and where
+    /// classes share the port, a flow that is held loses a part of the refused frame's time.
     #[inline(always)]
     pub fn refund_flow(&self, class: &mut ClassVars, flow: &mut FlowVars) {
+        let pace = self.params.pace_unqueued(&self.link);
+        let weight = flow.tag.weight.max(1);
+        flow.response.refund(class.claims.time_at_share(pace, weight, self.packet.cost));
         class.share.refund(&self.params.share, &mut flow.tag, self.packet.cost);
     }
 

@@ -103,6 +103,7 @@ impl Port {
                     node: Default::default(),
                     aqm: AqmState::new_zeroed(),
                     share: Default::default(),
+                    claims: Default::default(),
                 },
                 policer: Default::default(),
                 flows: vec![FlowVars::default(); BUCKETS as usize],

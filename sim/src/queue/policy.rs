@@ -77,7 +77,7 @@ impl WeirPolicy {
         let class = |_: &ClassConfig| {
             let mut aqm = AqmState::new_zeroed();
             aqm.pi2.random = random.bits() as u32 | 1;
-            ClassVars { node: Default::default(), aqm, share: Default::default() }
+            ClassVars { node: Default::default(), aqm, share: Default::default(), claims: Default::default() }
         };
         let classes = config.classes.iter().map(class).collect();
         let port = Port {

@@ -42,7 +42,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     let times = Times::of(&aqm, slowest, Nanos::from_nanos(burst(rate.or(ceil))), None);
     // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.
     let limit = match port.mode {
-        Mode::Bottleneck => times.limit.as_nanos().min(port_config.limit_ns),
+        Mode::Bottleneck => times.ring_limit.as_nanos().min(port_config.limit_ns),
         Mode::Policer => times.limit.as_nanos(),
     };
     let gains = Gains::of(&aqm, &times, frame);
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::encode::{PortFacts, port_config};
-    use weir_shared_maps::{AQM_CODEL, AQM_L4S, AQM_PI2, FLAG_ECN};
+    use weir_shared_maps::{AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN};
 
     fn classes(keys: &str) -> Vec<ClassConfig> {
         let text = format!("[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\n{keys}\n");
@@ -283,6 +283,22 @@ mod tests {
         assert_eq!((class.aqm, class.target_ns, class.flags & FLAG_ECN), (AQM_PI2, 7 * MS, 0));
         // The larger of 10 ms and ten frames of 1,514 bytes at 80 Mbit/s, 1.5 ms.
         assert_eq!(class.ceil_burst_ns, 10 * MS);
+    }
+
+    #[test]
+    fn a_class_in_front_of_a_ring_has_the_default_limit_without_an_algorithm() {
+        let none = "aqm = { algorithm = \"none\" }\n";
+        let of_port = format!("{none}[[port.class]]\nname = \"a\"");
+        let of_class = format!("[[port.class]]\nname = \"a\"\n{none}");
+        for keys in [&of_port, &of_class] {
+            let class = classes(keys)[0];
+            assert_eq!((class.aqm, class.limit_ns), (AQM_NONE, 15 * MS));
+        }
+        let shorter = format!("aqm = {{ limit = \"10ms\" }}\n{of_class}");
+        assert_eq!(classes(&shorter)[0].limit_ns, 10 * MS);
+        // A policer's burst bounds it.
+        let policed = format!("mode = \"policer\"\nrate = \"80mbit\"\n{of_port}");
+        assert!(classes(&policed)[0].limit_ns > 1_000 * MS);
     }
 
     #[test]
