@@ -12,7 +12,7 @@ use weir::simulate::{Jobs, Journal, Options, run};
 
 /// How long an experiment of more simulated work than this runs for its golden table.
 const SHORT: &str = "3s";
-const LONG_SWEEPS: &[&str] = &["sweep-rate-delay"];
+const LONG_SWEEPS: &[&str] = &["sweep-rate-delay", "rate-1gbit", "rate-1gbit-class"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

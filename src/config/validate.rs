@@ -262,16 +262,15 @@ impl Check<'_> {
 
     /// A port's or a class's AQM.
     pub(super) fn aqm(&mut self, place: &str, table: &AqmTable, algorithms: Algorithms) -> Aqm {
-        let algorithm = self
-            .parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
+        let algorithm =
+            self.parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
                 "codel" => Ok(Algorithm::Codel),
                 "pi2" => Ok(Algorithm::Pi2),
                 "none" => Ok(Algorithm::None),
                 "l4s" if algorithms == Algorithms::OfClass => Ok(Algorithm::L4s),
                 _ => Err(algorithms.choice(word)),
-            })
-            .unwrap_or(Algorithm::Codel);
-        if algorithm == Algorithm::None {
+            });
+        if algorithm == Some(Algorithm::None) {
             self.unused(place, table);
         }
         let target =

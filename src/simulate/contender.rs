@@ -11,9 +11,9 @@ use weir_sim::queue::{PolicyConfig, Prefixes, Rules};
 use crate::config::encode::{self, EncodeError, PortFacts};
 use crate::config::policy::compile::compile;
 use crate::config::policy::{self, MatchRule};
-use crate::config::{Algorithm, Config, Mode, Port};
-use crate::experiment::Experiment;
+use crate::config::{Config, Port};
 use crate::experiment::units::BitRate;
+use crate::experiment::{Experiment, contender};
 
 /// MTU of Ethernet.
 const MTU: u32 = 1_500;
@@ -41,22 +41,16 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "policer" => Contender::Policer { rate, burst: burst(experiment.shaper_rate) },
         "bc-pqp" => Contender::BcPqp { rate },
         "csfq" => Contender::Csfq { rate },
-        "weir" => weir(experiment, |_| ())?,
-        "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
-        "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
-        "weir+policer" => weir(experiment, |port| {
-            port.mode = Mode::Policer;
-            port.rate = port.rate.or(Some(rate));
-        })?,
-        "weir+plain" => weir(experiment, |port| port.classes.clear())?,
-        other => return Err(format!("the simulator has no contender `{other}`")),
+        other => match contender::weir_config(other, &experiment.weir, experiment.shaper_rate) {
+            Some(config) => weir(experiment, &config)?,
+            None => return Err(format!("the simulator has no contender `{other}`")),
+        },
     })
 }
 
-/// weir with the port's settings of the file, changed, and encoded as for a device.
-fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Contender, String> {
-    let mut port = experiment.weir.ports.first().cloned().ok_or("the configuration has no port")?;
-    change(&mut port);
+/// weir with the settings of this configuration's port, encoded as for a device.
+fn weir(experiment: &Experiment, weir: &Config) -> Result<Contender, String> {
+    let port = weir.ports.first().ok_or("the configuration has no port")?;
     let link = &experiment.link;
     let facts = PortFacts {
         ifindex: 1,
@@ -67,11 +61,11 @@ fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Conte
         mtu: MTU,
         netns_inum: 0,
     };
-    let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
+    let config = encode::port_config(port, &facts).map_err(|error: EncodeError| error.to_string())?;
     if port.classes.is_empty() {
         return Ok(Contender::Weir(Box::new(config)));
     }
-    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
+    Ok(Contender::WeirPolicy(Box::new(with_classes(weir, port, config)?)))
 }
 
 /// The port's classes and the file's rules, encoded as for the maps.
@@ -123,7 +117,7 @@ fn rate(rate: BitRate) -> Rate {
     Rate::from_bits_per_second(rate.bps())
 }
 
-/// Burst tolerance of the plain policer, that of weir's by default: 10 ms at the rate, and ten full frames at least.
+/// Burst tolerance of the plain policer: 10 ms at the rate, and ten full frames at least.
 fn burst(rate: BitRate) -> u64 {
     (rate.bps() / 8 / 100).max(10 * FRAME_BYTES)
 }

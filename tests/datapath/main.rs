@@ -28,6 +28,7 @@ mod load;
 mod policy;
 mod policy_rates;
 mod queue;
+mod rate_accuracy;
 mod spill;
 mod subscribers;
 mod veth;
