@@ -149,7 +149,10 @@ fn the_examples_mean_what_they_say() {
     assert_eq!((home.ingress.len(), home.ports.len()), (2, 2));
     assert!(home.ports.iter().all(|port| port.mode == Mode::Bottleneck));
     let policer = load("slow-uplink-policer.toml").expect("valid");
-    assert_eq!((policer.ports[0].mode, policer.ports[0].aqm.algorithm), (Mode::Policer, Algorithm::Codel));
+    assert_eq!(
+        (policer.ports[0].mode, policer.ports[0].aqm.algorithm),
+        (Mode::Policer, Some(Algorithm::Codel))
+    );
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn the_examples_of_policy_are_said_back_with_classes_rules_plans_and_subscribers
     let classes = check("classes.toml");
     for line in [
         // tc-cake(8): docsis is overhead 18 mpu 64, of which the frame has 14.
-        "port wan0: policer, rate 40mbit, overhead 4 mpu 64, codel",
+        "port wan0: policer, rate 40mbit, overhead 4 mpu 64, no AQM",
         "  class voice: priority 0 weight 1, rate 4mbit, fairness none, DSCP set to ef\n",
         "  class default (default): priority 4 weight 1, rate 20mbit, fairness host+flow\n",
         "policer cir 10mbit burst 256kb red is dropped\n",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Error;
 use crate::config::units::{show_rate, show_size, show_time};
-use crate::config::{Algorithm, Aqm, Config, Ingress, Port, Sojourn};
+use crate::config::{Algorithm, Aqm, Config, Ingress, Mode, Port, Sojourn};
 use weir_aqm::overhead::Framing;
 
 /// Checks `path` and writes what it means.
@@ -52,7 +52,7 @@ fn port_line(port: &Port) -> String {
     }
     parts.extend(port.burst.map(|burst| format!("burst {}", show_size(burst))));
     parts.extend(port.reserve.map(|reserve| format!("reserve {reserve} slots")));
-    parts.push(aqm(&port.aqm));
+    parts.push(aqm(&port.aqm, port.mode));
     parts.extend(port.subscribers.map(|side| format!("subscribers by {}", side.name())));
     if port.classes.is_empty() {
         parts.push(port.back_off.words());
@@ -61,13 +61,14 @@ fn port_line(port: &Port) -> String {
     parts.join(", ")
 }
 
-/// An AQM in words.
-pub(super) fn aqm(aqm: &Aqm) -> String {
-    if aqm.algorithm == Algorithm::None {
+/// An AQM in words, on a port of this mode.
+pub(super) fn aqm(aqm: &Aqm, mode: Mode) -> String {
+    let algorithm = aqm.algorithm_in(mode);
+    if algorithm == Algorithm::None {
         return "no AQM".to_owned();
     }
-    let mut words = vec![aqm.algorithm.name().to_owned()];
-    let own: &[_] = match aqm.algorithm {
+    let mut words = vec![algorithm.name().to_owned()];
+    let own: &[_] = match algorithm {
         Algorithm::Pie => &[("t_update", aqm.t_update), ("max_burst", aqm.max_burst)],
         Algorithm::Codel | Algorithm::Pi2 | Algorithm::L4s | Algorithm::None => &[("interval", aqm.interval)],
     };

@@ -10,7 +10,7 @@ use crate::config::policy::{
     Class, ColourAction, DscpAction, MatchRule, Metered, Plan, PlanRate, Policer, words,
 };
 use crate::config::units::{show_rate, show_size};
-use crate::config::{Config, Port};
+use crate::config::{Config, Mode, Port};
 
 use super::check::aqm;
 
@@ -18,12 +18,12 @@ use super::check::aqm;
 pub(super) fn class_lines(port: &Port) -> Vec<String> {
     let line = |(index, class): (usize, &Class)| {
         let default = if index == port.default_class { " (default)" } else { "" };
-        format!("class {}{default}: {}", class.name, class_words(class))
+        format!("class {}{default}: {}", class.name, class_words(class, port.mode))
     };
     port.classes.iter().enumerate().map(line).collect()
 }
 
-fn class_words(class: &Class) -> String {
+fn class_words(class: &Class, mode: Mode) -> String {
     let mut parts = vec![format!("priority {} weight {}", class.priority, class.weight)];
     parts.extend(class.rate.map(|rate| format!("rate {}", show_rate(rate))));
     parts.extend(class.ceil.map(|ceil| format!("ceil {}", show_rate(ceil))));
@@ -33,7 +33,7 @@ fn class_words(class: &Class) -> String {
         parts.push(format!("DSCP set to {}", words::show_code_point(value)));
     }
     parts.extend(class.ecn.map(|ecn| if ecn { "ECN" } else { "no ECN" }.to_owned()));
-    parts.extend(class.aqm.as_ref().map(aqm));
+    parts.extend(class.aqm.as_ref().map(|own| aqm(own, mode)));
     parts.extend(class.policer.as_ref().map(policer_words));
     if !class.back_off.does_nothing() {
         parts.push(class.back_off.words());

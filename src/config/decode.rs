@@ -186,7 +186,7 @@ mod tests {
         let running = running_port(&port_config(&config.ports[0], &facts).unwrap());
         assert_eq!((running.mode, running.algorithm, running.sojourn), ("policer", "pi2", "head"));
         assert_eq!((running.ecn, running.overhead_bytes, running.ring_slots), (false, -4, 500));
-        assert_eq!((running.target_ns, running.limit_ns), (15_000_000, Some(45_000_000)));
+        assert_eq!((running.target_ns, running.limit_ns), (15_000_000, Some(50_000_000)));
         assert!(
             running.rate_bps.is_some_and(|bits| bits.abs_diff(20_000_000) <= 1),
             "{:?}",

@@ -186,8 +186,8 @@ pub enum Mode {
 /// The AQM of a port. Absent times depend on the rate and MTU and are resolved by [`super::encode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aqm {
-    /// The controller.
-    pub algorithm: Algorithm,
+    /// The controller; `None` leaves it to [`Aqm::algorithm_in`].
+    pub algorithm: Option<Algorithm>,
     /// Sojourn aimed at; above 0 and below the interval.
     pub target: Option<Nanos>,
     /// CoDel's interval, PI2's largest round-trip time; at most 2^32 - 1 ns.
@@ -202,6 +202,20 @@ pub struct Aqm {
     pub max_burst: Option<Nanos>,
     /// Mark ECN-capable packets instead of dropping them.
     pub ecn: bool,
+}
+
+impl Aqm {
+    /// The controller on a port of this mode. Behind a policer nothing waits, so a signal shortens no queue and costs rate
+    /// (docs/rate-accuracy.md): unless a time of one is given, there is none.
+    #[must_use]
+    pub const fn algorithm_in(&self, mode: Mode) -> Algorithm {
+        let timed = self.target.is_some() || self.interval.is_some() || self.limit.is_some();
+        match (self.algorithm, mode) {
+            (Some(algorithm), _) => algorithm,
+            (None, Mode::Policer) if !timed => Algorithm::None,
+            (None, Mode::Policer | Mode::Bottleneck) => Algorithm::Codel,
+        }
+    }
 }
 
 /// The controller of a port.

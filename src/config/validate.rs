@@ -284,17 +284,16 @@ impl Check<'_> {
 
     /// A port's or a class's AQM.
     pub(super) fn aqm(&mut self, place: &str, table: &AqmTable, algorithms: Algorithms) -> Aqm {
-        let algorithm = self
-            .parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
+        let algorithm =
+            self.parsed(At { place, key: "aqm.algorithm" }, &table.algorithm, |word| match word {
                 "codel" => Ok(Algorithm::Codel),
                 "pi2" => Ok(Algorithm::Pi2),
                 "pie" => Ok(Algorithm::Pie),
                 "none" => Ok(Algorithm::None),
                 "l4s" if algorithms == Algorithms::OfClass => Ok(Algorithm::L4s),
                 _ => Err(algorithms.choice(word)),
-            })
-            .unwrap_or(Algorithm::Codel);
-        if algorithm == Algorithm::None {
+            });
+        if algorithm == Some(Algorithm::None) {
             self.unused(place, table);
         }
         let target =
@@ -323,8 +322,9 @@ impl Check<'_> {
             MAX_INTERVAL,
             "max_burst = \"150ms\"",
         );
-        self.of_another(place, table, algorithm);
-        self.times_agree(place, table, algorithm, [target, interval, limit]);
+        let acting = algorithm.unwrap_or(Algorithm::Codel);
+        self.of_another(place, table, acting);
+        self.times_agree(place, table, acting, [target, interval, limit]);
         Aqm {
             algorithm,
             target,

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use weir_aqm::Rate;
-use weir_shared_maps::{ACTION_DROP, ACTION_MARK, BackOff, PortConfig};
+use weir_shared_maps::{ACTION_DROP, ACTION_NONE, PortConfig};
 use weir_sim::Contender;
 use weir_sim::queue::{PolicyConfig, Prefixes, Rules, Subscribers};
 
+use crate::config::back_off;
 use crate::config::encode::{self, EncodeError, PortFacts};
 use crate::config::policy::compile::compile;
 use crate::config::policy::{self, MatchRule};
-use crate::config::{Algorithm, Config, Mode, Port};
-use crate::experiment::Experiment;
+use crate::config::{Config, Port};
 use crate::experiment::units::BitRate;
+use crate::experiment::{Experiment, contender};
 
 /// MTU of Ethernet.
 const MTU: u32 = 1_500;
@@ -41,41 +42,16 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "policer" => Contender::Policer { rate, burst: burst(experiment.shaper_rate) },
         "bc-pqp" => Contender::BcPqp { rate },
         "csfq" => Contender::Csfq { rate },
-        "weir" => weir(experiment, |_| ())?,
-        "weir+codel" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Codel)?,
-        "weir+pie" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pie)?,
-        "weir+pi2" => weir(experiment, |port| port.aqm.algorithm = Algorithm::Pi2)?,
-        "weir+policer" => weir(experiment, |port| {
-            port.mode = Mode::Policer;
-            port.rate = port.rate.or(Some(rate));
-        })?,
-        "weir+plain" => weir(experiment, |port| port.classes.clear())?,
-        "weir+early-mark" => with_early(experiment, ACTION_MARK)?,
-        "weir+early-drop" => with_early(experiment, ACTION_DROP)?,
-        other => return Err(format!("the simulator has no contender `{other}`")),
+        other => match contender::weir_config(other, &experiment.weir, experiment.shaper_rate) {
+            Some(config) => weir(experiment, &config)?,
+            None => return Err(format!("the simulator has no contender `{other}`")),
+        },
     })
 }
 
-/// weir on a port without classes, whose ingress signals at [`weir_shared_maps::SIGNAL_CONGESTED`], too.
-fn with_early(experiment: &Experiment, on_congested: u32) -> Result<Contender, String> {
-    let (_, config) = encoded(experiment, |port| port.classes.clear())?;
-    let back_off = BackOff { on_congested, ..BackOff::DROP_AT_FULL };
-    Ok(Contender::WeirBackOff(Box::new((config, back_off))))
-}
-
-/// weir with the port's settings of the file, changed, and encoded as for a device.
-fn weir(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<Contender, String> {
-    let (port, config) = encoded(experiment, change)?;
-    if port.classes.is_empty() {
-        return Ok(Contender::Weir(Box::new(config)));
-    }
-    Ok(Contender::WeirPolicy(Box::new(with_classes(&experiment.weir, &port, config)?)))
-}
-
-/// The port's settings of the file, changed, and its entry in the config map.
-fn encoded(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<(Port, PortConfig), String> {
-    let mut port = experiment.weir.ports.first().cloned().ok_or("the configuration has no port")?;
-    change(&mut port);
+/// weir with the settings of this configuration's port, encoded as for a device.
+fn weir(experiment: &Experiment, weir: &Config) -> Result<Contender, String> {
+    let port = weir.ports.first().ok_or("the configuration has no port")?;
     let link = &experiment.link;
     let facts = PortFacts {
         ifindex: 1,
@@ -88,8 +64,17 @@ fn encoded(experiment: &Experiment, change: impl FnOnce(&mut Port)) -> Result<(P
         mtu: MTU,
         netns_inum: 0,
     };
-    let config = encode::port_config(&port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    Ok((port, config))
+    let config = encode::port_config(port, &facts).map_err(|error: EncodeError| error.to_string())?;
+    if !port.classes.is_empty() {
+        return Ok(Contender::WeirPolicy(Box::new(with_classes(weir, port, config)?)));
+    }
+    // There is no other port to spill to.
+    match back_off::entries(port, &config, |_| None).first() {
+        Some(actions) if (actions.on_congested, actions.on_full) != (ACTION_NONE, ACTION_DROP) => {
+            Ok(Contender::WeirBackOff(Box::new((config, *actions))))
+        }
+        Some(_) | None => Ok(Contender::Weir(Box::new(config))),
+    }
 }
 
 /// The port's classes and the file's rules, encoded as for the maps.
@@ -161,7 +146,7 @@ fn rate(rate: BitRate) -> Rate {
     Rate::from_bits_per_second(rate.bps())
 }
 
-/// Burst tolerance of the plain policer, that of weir's by default: 10 ms at the rate, and ten full frames at least.
+/// Burst tolerance of the plain policer: 10 ms at the rate, and ten full frames at least.
 fn burst(rate: BitRate) -> u64 {
     (rate.bps() / 8 / 100).max(10 * FRAME_BYTES)
 }

@@ -33,6 +33,7 @@ mod pause;
 mod policy;
 mod policy_rates;
 mod queue;
+mod rate_accuracy;
 mod spill;
 mod subscribers;
 mod veth;

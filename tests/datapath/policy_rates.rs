@@ -43,7 +43,7 @@ fn within(got: f64, want: u64, percent: f64) -> bool {
     (got - want as f64).abs() <= want as f64 * percent / 100.0
 }
 
-fn adds_up(running: &Running) {
+pub fn adds_up(running: &Running) {
     wait_for("the counters add up", Duration::from_secs(2), || running.snapshot().unaccounted() == 0);
     let port = running.snapshot().ports.remove(0);
     for class in &port.classes {

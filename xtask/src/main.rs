@@ -5,6 +5,7 @@ mod bpf;
 mod ci;
 mod compare;
 mod lab;
+mod rates;
 mod readme;
 mod report;
 mod results;
@@ -68,6 +69,10 @@ enum Task {
     Bless,
     /// Run experiments in the lab and in the simulator and print goodput and delay side by side (root).
     Compare(compare::CompareArgs),
+    /// Measure how exactly policed rates are kept, by UDP and by TCP, and print the tables of docs/rate-accuracy.md (root).
+    ///
+    /// Takes ten minutes.
+    Rates(rates::RatesArgs),
     /// Run the simulator's experiments of RFC 7928 and write the tables of docs/sim-results.md; its prose stays.
     Results(results::ResultsArgs),
     /// Run what CI runs, in its order, and stop at the first failure.
@@ -102,6 +107,7 @@ fn main() -> anyhow::Result<()> {
         Task::Verify { bless } => verify::run(bless),
         Task::Bless => bless(),
         Task::Compare(args) => compare::run(&args),
+        Task::Rates(args) => rates::run(&args),
         Task::Results(args) => results::run(&args),
         Task::Ci { short } => ci::run(short),
         Task::Vm(args) => vm::run(&args),

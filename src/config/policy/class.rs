@@ -112,7 +112,7 @@ impl Check<'_> {
         let dscp = self.dscp_action(at("dscp"), &table.dscp);
         let aqm = table.aqm.as_ref().map(|aqm| self.aqm(place, aqm, Algorithms::OfClass));
         let ecn = table.ecn.get();
-        if let (Some(ecn), Some(Algorithm::None)) = (ecn, aqm.map(|aqm| aqm.algorithm)) {
+        if let (Some(ecn), Some(Algorithm::None)) = (ecn, aqm.and_then(|aqm| aqm.algorithm)) {
             self.problems.push(self.source.value_problem(place, "ecn", ecn.span(), Rule::AqmKeyUnused));
         }
         let policer = table.policer.as_ref().and_then(|policer| self.policer(place, policer));

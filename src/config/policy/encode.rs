@@ -16,7 +16,7 @@ use zerocopy::FromZeros as _;
 use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
 };
-use crate::config::encode::{Gains, Times, algorithm, flags, patient};
+use crate::config::encode::{Gains, POLICER_BURST_TIME, Times, algorithm, flags, patient};
 use crate::config::model::{Aqm, Mode, Port};
 
 const BURST_TIME: Nanos = Nanos::from_millis(10);
@@ -30,7 +30,11 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     let frame = Bytes::new(u64::from(port_config.max_packet_bytes));
     let rate = class.rate.and_then(Rate::pace);
     let ceil = class.ceil.or(port.rate).and_then(Rate::pace);
-    let least = if class.fairness == Fairness::None { BURST_TIME } else { FAIR_BURST_TIME };
+    let least = match port.mode {
+        Mode::Policer | Mode::Bottleneck if class.fairness != Fairness::None => FAIR_BURST_TIME,
+        Mode::Policer => POLICER_BURST_TIME,
+        Mode::Bottleneck => BURST_TIME,
+    };
     let burst = |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, class.burst, least, frame));
     let aqm = Aqm { ecn: class.ecn.unwrap_or(port.aqm.ecn), ..class.aqm.unwrap_or(port.aqm) };
     let aqm = match (&class.aqm, class.ecn) {
@@ -39,7 +43,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     };
     let aqm = patient(port, aqm);
     let slowest = rate.or(ceil).map_or(Nanos::ZERO, |pace| pace.time_for_rounded_up(frame));
-    let times = Times::of(&aqm, slowest, Nanos::from_nanos(burst(rate.or(ceil))), None);
+    let times = Times::of(&aqm, port.mode, slowest, Nanos::from_nanos(burst(rate.or(ceil))), None);
     // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.
     let limit = match port.mode {
         Mode::Bottleneck => times.ring_limit.as_nanos().min(port_config.limit_ns),
@@ -70,7 +74,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
         priority: class.priority,
         weight: class.weight,
         flags: flags(&aqm),
-        aqm: algorithm(&aqm),
+        aqm: algorithm(&aqm, port.mode),
         alpha: gains.alpha,
         beta: gains.beta,
         fairness: fairness(class.fairness, port.subscribers),

@@ -112,7 +112,11 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "kernel+tbf" => Box::new(qdisc::Shaped::Tbf),
         "kernel+fq_codel" => Box::new(qdisc::Shaped::FqCodel),
         "kernel+cake" => Box::new(qdisc::Shaped::Cake),
-        "weir" => Box::new(weir::Weir),
+        "weir" => Box::new(weir::Weir("weir")),
+        "weir+codel" => Box::new(weir::Weir("weir+codel")),
+        "weir+pi2" => Box::new(weir::Weir("weir+pi2")),
+        "weir+policer" => Box::new(weir::Weir("weir+policer")),
+        "weir+plain" => Box::new(weir::Weir("weir+plain")),
         other => {
             return Err(Error::UnknownContender { name: other.to_owned(), known: contender::LAB.join(", ") });
         }

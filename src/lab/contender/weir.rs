@@ -6,42 +6,44 @@ use weir_shared_maps::{CounterId as _, PortCounter};
 
 use crate::config::InstanceName;
 use crate::datapath::{Instance, Snapshot, StartOptions};
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, contender};
 use crate::lab::error::{Error, Result};
 use crate::lab::topology::{Host, Topology};
 
 use super::{Attached, ClassCounters, Contender, Counters, Prepared};
 
-const NAME: &str = "weir";
-
-/// The datapath of this project.
+/// The datapath of this project, under one of its names.
 #[derive(Debug)]
-pub(super) struct Weir;
+pub(super) struct Weir(pub(super) &'static str);
 
 impl Contender for Weir {
     fn name(&self) -> &'static str {
-        NAME
+        self.0
     }
 
     fn prepare(&self, topology: &Topology, experiment: &Experiment) -> Result<Prepared> {
-        let mut config = experiment.weir.clone();
+        let mut config = contender::weir_config(self.0, &experiment.weir, experiment.shaper_rate)
+            .unwrap_or_else(|| experiment.weir.clone());
         // Pins are named after the instance: no other lab and no daemon of this machine has this one.
         config.instance = InstanceName::new(topology.host(Host::Router).name())
-            .map_err(|error| Error::contender(NAME, &error))?;
+            .map_err(|error| Error::contender(self.0, &error))?;
         let instance = topology.host(Host::Router).run(|| {
-            Instance::start(&config, &StartOptions::default()).map_err(|error| Error::contender(NAME, &error))
+            Instance::start(&config, &StartOptions::default())
+                .map_err(|error| Error::contender(self.0, &error))
         })?;
-        Ok(Prepared::Ready(Box::new(Running { instance })))
+        Ok(Prepared::Ready(Box::new(Running { name: self.0, instance })))
     }
 }
 
 struct Running {
+    name: &'static str,
     instance: Instance,
 }
 
 impl Attached for Running {
     fn snapshot(&self, _topology: &Topology) -> Result<Counters> {
-        let snapshot = self.instance.reader().snapshot().map_err(|error| Error::contender(NAME, &error))?;
+        let snapshot =
+            self.instance.reader().snapshot().map_err(|error| Error::contender(self.name, &error))?;
         Ok(counters(&snapshot))
     }
 }
