@@ -16,7 +16,7 @@ use weir_shared_maps::{
 use crate::{
     atomics::{fetch_add, load, store, swap_if},
     classes::weir_give_back,
-    events::{RingId, tell_level, tell_refused},
+    events::{RingId, tell_refused},
     maps::{
         CLASSES, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES,
         WEIR_SCRATCH, count, count_all,

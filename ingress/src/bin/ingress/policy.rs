@@ -16,8 +16,7 @@ use weir_ingress::{
 };
 use weir_shared_maps::{
     ENTRY4_WORDS, ENTRY6_WORDS, HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES,
-    META_MAGIC, MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket,
-    SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket,
 };
 use weir_wire::{L3, RawPacket, ethernet};
 
