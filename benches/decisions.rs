@@ -6,10 +6,7 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use weir::config::policy::{
-    MatchRule,
-    compile::{Compiled, compile},
-};
+use weir::config::policy::{MatchRule, compile::compile};
 use weir_aqm::{
     Bytes, CodelParams, CodelVars, GcraParams, Nanos, Pace, Pi2Params, Pi2Vars, PieParams, PieVars, gcra,
 };
@@ -19,7 +16,7 @@ use weir_egress::{
 };
 use weir_ingress::{
     key::{size, transport},
-    rules::{RuleTables, first_match},
+    rules::first_match,
 };
 use weir_shared_maps::{
     AQM_CODEL, AQM_PI2, AqmState, DrainState, FLAG_ECN, HistoryEntry, MODE_BOTTLENECK, PortConfig,
@@ -223,46 +220,6 @@ fn look(c: &mut Criterion) {
     }
 }
 
-/// The tables of compiled rules, without the tries: what the programs' arrays are.
-struct Tables<'a>(&'a Compiled);
-
-fn at(table: &[u64], index: usize) -> u64 {
-    table.get(index).copied().unwrap_or(0)
-}
-
-impl RuleTables for Tables<'_> {
-    fn dscp(&self, dscp: u8) -> u64 {
-        at(&self.0.dscp, dscp.into())
-    }
-    fn vlan(&self, vlan: u16) -> u64 {
-        at(&self.0.vlan, vlan.into())
-    }
-    fn protocol(&self, protocol: u8) -> u64 {
-        at(&self.0.protocol, protocol.into())
-    }
-    fn source_port(&self, port: u16) -> u64 {
-        at(&self.0.source_port, port.into())
-    }
-    fn destination_port(&self, port: u16) -> u64 {
-        at(&self.0.destination_port, port.into())
-    }
-    fn size(&self, size: u32) -> u64 {
-        at(&self.0.size, size as usize)
-    }
-    fn source_v4(&self, _: [u8; 4]) -> u64 {
-        u64::MAX
-    }
-    fn destination_v4(&self, _: [u8; 4]) -> u64 {
-        u64::MAX
-    }
-    fn source_v6(&self, _: &[u8; 16]) -> u64 {
-        u64::MAX
-    }
-    fn destination_v6(&self, _: &[u8; 16]) -> u64 {
-        u64::MAX
-    }
-}
-
 /// Rules on five dimensions of which the last matches: as bit vectors, and read from the top.
 fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("rules");
@@ -282,11 +239,17 @@ fn rules(c: &mut Criterion) {
             })
             .collect();
         let compiled = compile(&list, 1);
-        let start = at(&compiled.ingress, 0);
+        let start = compiled.ingress.first().copied().unwrap_or(0);
         group.bench_function(format!("{count} as bit vectors"), |b| {
             b.iter(|| {
-                let tables = Tables(black_box(&compiled));
-                first_match(&tables, start, compiled.dimensions, 0, black_box(&l3), frame.as_slice())
+                first_match(
+                    black_box(&compiled),
+                    start,
+                    compiled.dimensions,
+                    0,
+                    black_box(&l3),
+                    frame.as_slice(),
+                )
             });
         });
         group.bench_function(format!("{count} from the top"), |b| {

@@ -28,6 +28,7 @@ pub mod history;
 pub mod inv_sqrt;
 pub mod l4s;
 pub mod overhead;
+mod pi;
 pub mod pi2;
 pub mod pie;
 pub mod share;

@@ -7,6 +7,7 @@
 //! * the probability saturates. Linux adds a 64-bit step to a 32-bit probability, which wraps to nearly zero when
 //!   the delay jumps by 299 ms in one update. A predicted delay does that whenever the link's rate falls tenfold.
 
+use crate::pi;
 use crate::units::{Bytes, Nanos, saturating_mul};
 use crate::verdict::Verdict;
 
@@ -14,8 +15,6 @@ use crate::verdict::Verdict;
 const CATCH_UP_MAX: u64 = 8;
 /// The scaled gains carry 8 bits of fraction, 2 of which went into the scaling (Linux: `ALPHA_BETA_GRANULARITY`).
 const GAIN_SHIFT: u32 = 6;
-/// Delays are told apart up to 4.29 s: times a 32-bit gain they fit 64 bits.
-const DELAY_MAX: u64 = u32::MAX as u64;
 
 /// Configuration of a PI2 queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,11 +140,7 @@ impl Pi2Vars {
     /// One step of the controller: `p += alpha (delay - target) + beta (delay - last_delay)`, saturating.
     #[inline(always)]
     pub fn update(&mut self, params: &Pi2Params, delay: Nanos) {
-        let (above, below) = difference(delay, params.target);
-        let (rose, fell) = difference(delay, self.last_delay);
-        let (alpha, beta) = (u64::from(params.alpha), u64::from(params.beta));
-        let up = alpha.wrapping_mul(above).saturating_add(beta.wrapping_mul(rose));
-        let down = alpha.wrapping_mul(below).saturating_add(beta.wrapping_mul(fell));
+        let (up, down) = pi::step((params.alpha, params.beta), params.target, delay, self.last_delay);
         self.apply(up, down);
         self.last_delay = delay;
     }
@@ -153,7 +148,7 @@ impl Pi2Vars {
     /// `steps` updates with an unchanged delay.
     #[inline(always)]
     fn integrate(&mut self, params: &Pi2Params, delay: Nanos, steps: u64) {
-        let (above, below) = difference(delay, params.target);
+        let (above, below) = pi::difference(delay, params.target);
         let alpha = u64::from(params.alpha);
         let up = saturating_mul(alpha.wrapping_mul(above), steps);
         let down = saturating_mul(alpha.wrapping_mul(below), steps);
@@ -185,12 +180,4 @@ impl Pi2Vars {
     pub const fn may_mark(&self) -> bool {
         self.p <= 1 << 31
     }
-}
-
-/// `(a - b, 0)` or `(0, b - a)`, each at most 4.29 s.
-#[inline(always)]
-fn difference(a: Nanos, b: Nanos) -> (u64, u64) {
-    let a = if a.as_nanos() < DELAY_MAX { a.as_nanos() } else { DELAY_MAX };
-    let b = if b.as_nanos() < DELAY_MAX { b.as_nanos() } else { DELAY_MAX };
-    (a.saturating_sub(b), b.saturating_sub(a))
 }

@@ -5,6 +5,7 @@
 //! As in [`crate::pi2`] there is no timer: the update runs on the first arrival after it falls due. Updates that fell due while
 //! nothing arrived are not made up for: nobody sent then, and the next one sees the delay that they would have seen.
 
+use crate::pi;
 use crate::units::{Bytes, Nanos};
 use crate::verdict::Verdict;
 
@@ -12,8 +13,6 @@ use crate::verdict::Verdict;
 const ONE: u64 = 1 << 56;
 /// From this many missed updates on, a power of two, the queue was idle, and the probability halves for each as many.
 const IDLE_UPDATES: u64 = 8;
-/// Delays are told apart up to 4.29 s: times a gain they fit 64 bits.
-const DELAY_MAX: u64 = u32::MAX as u64;
 /// From this probability on a step is at most 2 % (RFC 8033 section 5.5).
 const CAPPED_FROM: u64 = ONE / 10;
 const STEP_MAX: u64 = ONE / 50;
@@ -138,11 +137,7 @@ impl PieVars {
     /// One step of the controller (RFC 8033 section 4.2 and appendix A), and of the burst allowance (section 4.4).
     #[inline(always)]
     pub fn update(&mut self, params: &PieParams, delay: Nanos) {
-        let (above, below) = difference(delay, params.target);
-        let (rose, fell) = difference(delay, self.last_delay);
-        let (alpha, beta) = (u64::from(params.alpha), u64::from(params.beta));
-        let up = alpha.wrapping_mul(above).saturating_add(beta.wrapping_mul(rose));
-        let down = alpha.wrapping_mul(below).saturating_add(beta.wrapping_mul(fell));
+        let (up, down) = pi::step((params.alpha, params.beta), params.target, delay, self.last_delay);
         let shift = tuning(self.p);
         if up >= down {
             let step = up.wrapping_sub(down) >> shift;
@@ -182,12 +177,4 @@ const fn tuning(p: u64) -> u32 {
 #[inline(always)]
 const fn below(p: u64, bound: u64) -> u32 {
     (p.wrapping_sub(bound) >> 63) as u32
-}
-
-/// `(a - b, 0)` or `(0, b - a)`, each at most 4.29 s.
-#[inline(always)]
-fn difference(a: Nanos, b: Nanos) -> (u64, u64) {
-    let a = if a.as_nanos() < DELAY_MAX { a.as_nanos() } else { DELAY_MAX };
-    let b = if b.as_nanos() < DELAY_MAX { b.as_nanos() } else { DELAY_MAX };
-    (a.saturating_sub(b), b.saturating_sub(a))
 }

@@ -438,17 +438,7 @@ mod tests {
     }
 
     fn encode(keys: &str) -> Vec<weir_shared_maps::BackOff> {
-        let facts = PortFacts {
-            ifindex: 7,
-            ring_base: 0,
-            rings: 1,
-            rings_max: 1,
-            senders: 1,
-            ring_slots: 500,
-            ring_readable: true,
-            mtu: 1_500,
-            netns_inum: 1,
-        };
+        let facts = PortFacts { ring_slots: 500, ..PortFacts::TAP };
         let port = &config(keys).ports[1];
         let encoded = port_config(port, &facts).unwrap();
         entries(port, &encoded, |device| (device.as_str() == "wan1").then_some(9))

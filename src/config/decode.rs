@@ -172,17 +172,7 @@ mod tests {
         let text = "[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\nmode = \"policer\"\nrate = \"20mbit\"\n\
                     overhead = -4\n[port.aqm]\nalgorithm = \"pi2\"\ntarget = \"15ms\"\necn = false\nsojourn = \"head\"\n";
         let config = Config::from_toml_str("t.toml", text).unwrap();
-        let facts = PortFacts {
-            ifindex: 1,
-            ring_base: 0,
-            rings: 1,
-            rings_max: 1,
-            senders: 1,
-            ring_slots: 500,
-            ring_readable: true,
-            mtu: 1_500,
-            netns_inum: 1,
-        };
+        let facts = PortFacts { ifindex: 1, ring_slots: 500, ..PortFacts::TAP };
         let running = running_port(&port_config(&config.ports[0], &facts).unwrap());
         assert_eq!((running.mode, running.algorithm, running.sojourn), ("policer", "pi2", "head"));
         assert_eq!((running.ecn, running.overhead_bytes, running.ring_slots), (false, -4, 500));

@@ -21,6 +21,7 @@ pub mod file;
 mod model;
 mod overhead;
 pub mod policy;
+mod times;
 pub mod units;
 pub mod validate;
 

@@ -304,7 +304,8 @@ impl Reader {
         let config = self.ports.get(&index, 0).map_err(Error::map(names::MAP_PORTS))?;
         let values = self.port_counters.get(&index, 0).map_err(Error::map(names::MAP_PORT_COUNTERS))?;
         let counters = sum::<PortCounter>(values.iter().map(|v| &v.slots));
-        let drops: BTreeMap<_, _> = DROPS.iter().map(|c| (c.name(), of(&counters, *c))).collect();
+        let drops: BTreeMap<_, _> =
+            EGRESS_DROPS.iter().chain(&OTHER_DROPS).map(|c| (c.name(), of(&counters, *c))).collect();
         let egress: u64 = EGRESS_DROPS.iter().map(|c| of(&counters, *c)).sum();
         let out = of(&counters, PortCounter::Sent) + of(&counters, PortCounter::RingDrops) + egress;
         let rings = (0..config.rings).map(|ring| {
@@ -358,22 +359,6 @@ impl Snapshot {
     }
 }
 
-/// Losses at a port, those before egress among them.
-const DROPS: [PortCounter; 13] = [
-    PortCounter::DropAqm,
-    PortCounter::DropLimit,
-    PortCounter::DropAdmission,
-    PortCounter::DropPolicer,
-    PortCounter::DropCeil,
-    PortCounter::DropShare,
-    PortCounter::DropSubscriber,
-    PortCounter::DropFairness,
-    PortCounter::DropColour,
-    PortCounter::DropBusy,
-    PortCounter::DropBackpressure,
-    PortCounter::RingDrops,
-    PortCounter::RedirectErrors,
-];
 /// Losses that egress itself decided.
 const EGRESS_DROPS: [PortCounter; 10] = [
     PortCounter::DropAqm,
@@ -387,6 +372,10 @@ const EGRESS_DROPS: [PortCounter; 10] = [
     PortCounter::DropColour,
     PortCounter::DropBusy,
 ];
+
+/// Losses at a port before egress and after it.
+const OTHER_DROPS: [PortCounter; 3] =
+    [PortCounter::DropBackpressure, PortCounter::RingDrops, PortCounter::RedirectErrors];
 
 fn of<C: CounterId>(counters: &BTreeMap<&'static str, u64>, counter: C) -> u64 {
     counters.get(counter.name()).copied().unwrap_or(0)

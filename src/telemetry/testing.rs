@@ -10,17 +10,7 @@ use crate::datapath::{HeldSnapshot, IngressSnapshot, PortSnapshot, RingSnapshot,
 pub(crate) fn snapshot() -> Snapshot {
     let text = "[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\n";
     let port = Config::from_toml_str("t.toml", text).unwrap().ports.remove(0);
-    let facts = PortFacts {
-        ifindex: 2,
-        ring_base: 0,
-        rings: 1,
-        rings_max: 1,
-        senders: 1,
-        ring_slots: 1_000,
-        ring_readable: true,
-        mtu: 1_500,
-        netns_inum: 1,
-    };
+    let facts = PortFacts { ifindex: 2, ..PortFacts::TAP };
     let ingress = IngressSnapshot {
         device: "lan0".to_owned(),
         ifindex: 1,

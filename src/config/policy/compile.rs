@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use weir_ingress::rules::RuleTables;
 use weir_shared_maps::{
     DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT,
     DIM_VLAN, SIZE_ENTRIES,
@@ -37,6 +38,49 @@ pub struct Compiled {
     pub destination: BTreeMap<IpNet, u64>,
     /// By ingress device: the rules that may match what arrives there.
     pub ingress: Vec<u64>,
+}
+
+/// The tables as the maps hold them: arrays by index, prefixes by longest match. A value that has no entry holds for no rule.
+impl RuleTables for Compiled {
+    fn dscp(&self, dscp: u8) -> u64 {
+        at(&self.dscp, dscp.into())
+    }
+    fn vlan(&self, vlan: u16) -> u64 {
+        at(&self.vlan, vlan.into())
+    }
+    fn protocol(&self, protocol: u8) -> u64 {
+        at(&self.protocol, protocol.into())
+    }
+    fn source_port(&self, port: u16) -> u64 {
+        at(&self.source_port, port.into())
+    }
+    fn destination_port(&self, port: u16) -> u64 {
+        at(&self.destination_port, port.into())
+    }
+    fn size(&self, size: u32) -> u64 {
+        at(&self.size, size as usize)
+    }
+    fn source_v4(&self, address: [u8; 4]) -> u64 {
+        longest(&self.source, address.into())
+    }
+    fn destination_v4(&self, address: [u8; 4]) -> u64 {
+        longest(&self.destination, address.into())
+    }
+    fn source_v6(&self, address: &[u8; 16]) -> u64 {
+        longest(&self.source, (*address).into())
+    }
+    fn destination_v6(&self, address: &[u8; 16]) -> u64 {
+        longest(&self.destination, (*address).into())
+    }
+}
+
+fn at(table: &[u64], index: usize) -> u64 {
+    table.get(index).copied().unwrap_or(0)
+}
+
+fn longest(table: &BTreeMap<IpNet, u64>, address: IpAddr) -> u64 {
+    let covering = table.iter().filter(|(net, _)| net.contains(&address));
+    covering.max_by_key(|(net, _)| net.prefix_len()).map_or(0, |(_, rules)| *rules)
 }
 
 /// Compiles at most 64 rules for `ingress` devices.
@@ -152,55 +196,8 @@ mod tests {
     use proptest::prelude::*;
     use std::net::Ipv6Addr;
     use std::ops::RangeInclusive;
-    use weir_ingress::rules::{RuleTables, first_match};
+    use weir_ingress::rules::first_match;
     use weir_wire::parse;
-
-    /// The tables as the maps hold them: arrays by index, prefixes by longest match.
-    struct Tables<'a>(&'a Compiled);
-
-    impl Tables<'_> {
-        fn longest(table: &BTreeMap<IpNet, u64>, address: IpAddr) -> u64 {
-            let covering = table.iter().filter(|(net, _)| net.contains(&address));
-            covering.max_by_key(|(net, _)| net.prefix_len()).map_or(0, |(_, rules)| *rules)
-        }
-    }
-
-    fn at(table: &[u64], index: usize) -> u64 {
-        table.get(index).copied().unwrap_or(0)
-    }
-
-    impl RuleTables for Tables<'_> {
-        fn dscp(&self, dscp: u8) -> u64 {
-            at(&self.0.dscp, dscp.into())
-        }
-        fn vlan(&self, vlan: u16) -> u64 {
-            at(&self.0.vlan, vlan.into())
-        }
-        fn protocol(&self, protocol: u8) -> u64 {
-            at(&self.0.protocol, protocol.into())
-        }
-        fn source_port(&self, port: u16) -> u64 {
-            at(&self.0.source_port, port.into())
-        }
-        fn destination_port(&self, port: u16) -> u64 {
-            at(&self.0.destination_port, port.into())
-        }
-        fn size(&self, size: u32) -> u64 {
-            at(&self.0.size, size as usize)
-        }
-        fn source_v4(&self, address: [u8; 4]) -> u64 {
-            Self::longest(&self.0.source, address.into())
-        }
-        fn destination_v4(&self, address: [u8; 4]) -> u64 {
-            Self::longest(&self.0.destination, address.into())
-        }
-        fn source_v6(&self, address: &[u8; 16]) -> u64 {
-            Self::longest(&self.0.source, (*address).into())
-        }
-        fn destination_v6(&self, address: &[u8; 16]) -> u64 {
-            Self::longest(&self.0.destination, (*address).into())
-        }
-    }
 
     /// A packet as the oracle sees it.
     #[derive(Clone, Debug)]
@@ -373,7 +370,7 @@ mod tests {
                 let l3 = parse(frame.as_slice()).unwrap().l3;
                 let start = compiled.ingress[packet.ingress];
                 let found = first_match(
-                    &Tables(&compiled), start, compiled.dimensions, packet.vlan, &l3, frame.as_slice(),
+                    &compiled, start, compiled.dimensions, packet.vlan, &l3, frame.as_slice(),
                 );
                 prop_assert_eq!(found, expected, "{:?}", packet);
             }

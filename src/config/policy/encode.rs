@@ -16,8 +16,9 @@ use zerocopy::FromZeros as _;
 use super::model::{
     Class, ColourAction, DscpAction, Fairness, IMPLICIT_CLASS, Metered, Plan, PlanRate, Policer, Side,
 };
-use crate::config::encode::{Gains, POLICER_BURST_TIME, Times, algorithm, flags, patient};
+use crate::config::encode::{POLICER_BURST_TIME, algorithm, flags, patient};
 use crate::config::model::{Aqm, Mode, Port};
+use crate::config::times::{Gains, Times};
 
 const BURST_TIME: Nanos = Nanos::from_millis(10);
 /// Each flow of a class that flows share may hold a part of its burst alone, and TCP needs about half of its round-trip time to keep
@@ -253,17 +254,7 @@ mod tests {
         let text = format!("[[ingress]]\ndevice = \"lan0\"\n[[port]]\ndevice = \"wan0\"\n{keys}\n");
         let config = Config::from_toml_str("t.toml", &text).unwrap();
         let port = &config.ports[0];
-        let facts = PortFacts {
-            ifindex: 7,
-            ring_base: 0,
-            rings: 1,
-            rings_max: 1,
-            senders: 1,
-            ring_slots: 500,
-            ring_readable: true,
-            mtu: 1_500,
-            netns_inum: 1,
-        };
+        let facts = PortFacts { ring_slots: 500, ..PortFacts::TAP };
         let encoded = port_config(port, &facts).unwrap();
         port.classes.iter().map(|class| class_config(class, port, &encoded)).collect()
     }

@@ -109,17 +109,7 @@ mod tests {
 
     fn place(text: &str) -> Vec<ClassPlace> {
         let config = Config::from_toml_str("test.toml", text).unwrap();
-        let facts = PortFacts {
-            ifindex: 7,
-            ring_base: 0,
-            rings: 1,
-            rings_max: 1,
-            senders: 1,
-            ring_slots: 1_000,
-            ring_readable: true,
-            mtu: 1_500,
-            netns_inum: 1,
-        };
+        let facts = PortFacts::TAP;
         let port = &config.ports[0];
         let encoded = port_config(port, &facts).unwrap();
         let classes: Vec<ClassConfig> =
