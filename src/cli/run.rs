@@ -91,7 +91,11 @@ fn watch(
             }
             let due = pauser.as_ref().and_then(|pauser| pauser.due(now()));
             tokio::select! {
-                name = signals.next() => return Ok(name),
+                name = signals.next() => {
+                    // What the programs told before the stop is known, too.
+                    log.record(&at_hand(events.get_mut(), &ports).told);
+                    return Ok(name);
+                }
                 told = take(&mut events, &ports) => log.record(&told?),
                 () = until(due), if due.is_some() => {}
                 _ = looks.tick() => match instance.follow() {
@@ -130,17 +134,29 @@ const EVENTS_AT_ONCE: usize = 256;
 /// Waits for events; those of them that may be logged.
 async fn take(events: &mut AsyncFd<Events>, ports: &[String]) -> std::io::Result<Vec<telemetry::Event>> {
     let mut ready = events.readable_mut().await?;
-    let mut told = Vec::new();
-    for _ in 0..EVENTS_AT_ONCE {
-        match ready.get_inner_mut().next() {
-            Some(event) => told.extend(telemetry::told(&event, ports)),
-            None => {
-                ready.clear_ready();
-                break;
-            }
-        }
+    let AtHand { told, all } = at_hand(ready.get_inner_mut(), ports);
+    if all {
+        ready.clear_ready();
     }
     Ok(told)
+}
+
+/// Events that were there already.
+struct AtHand {
+    told: Vec<telemetry::Event>,
+    /// Whether none is left.
+    all: bool,
+}
+
+fn at_hand(events: &mut Events, ports: &[String]) -> AtHand {
+    let mut told = Vec::new();
+    for _ in 0..EVENTS_AT_ONCE {
+        match events.next() {
+            Some(event) => told.extend(telemetry::told(&event, ports)),
+            None => return AtHand { told, all: true },
+        }
+    }
+    AtHand { told, all: false }
 }
 
 struct Signals {
