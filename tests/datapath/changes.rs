@@ -68,6 +68,12 @@ fn a_taps_ring_that_is_resized_loses_at_most_a_batch_and_is_filled_to_its_new_re
     // And longer than it was.
     router.set_queue_len(1_500);
     assert_says(&running.follow(&router), "slots of a ring: 1500, not 64 any more");
+    // Until the ring is looked up again, after 10 ms, it is taken for as short as it was.
+    wait_for("the ring's new length", Duration::from_secs(2), || {
+        router.inject(&udp(RECEIVER.0).build());
+        router.drain();
+        running.snapshot().ports[0].rings[0].slots == 1_500
+    });
     clears(&running);
     assert_eq!(stuff(&router, &running), 1_500 - 64_u32.max(16 * processors));
     assert_eq!(running.port("ring_drops"), refused);

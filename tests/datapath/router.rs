@@ -263,6 +263,11 @@ pub fn configure_router(devices: &[Wiring]) -> lab::Result<()> {
     quiet_ipv6()?;
     device::set_sysctl("net/ipv4/ip_forward", "1")?;
     device::set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    for wiring in devices {
+        // Reports of multicast groups are sent twice (RFC 3810 section 9.11), at once and not while a test counts.
+        let interval = format!("net/ipv6/conf/{}/mldv2_unsolicited_report_interval", wiring.device);
+        device::set_sysctl(&interval, "1")?;
+    }
     netlink::with_handle(async |handle| {
         for wiring in devices {
             netlink::wire(&handle, wiring).await?;
