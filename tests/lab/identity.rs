@@ -115,10 +115,13 @@ fn a_flow_that_is_farther_away_waits_longer_and_the_others_do_not() {
         .replace("dscp = 46\necn", "dscp = 46\nrtt = \"24ms\"\necn");
     let experiment = Experiment::parse("identities.toml", &text).unwrap();
     let report = run(&experiment, &Stop::default(), &mut ()).unwrap();
-    let least = |group: &str| flows(&report.runs[0], group).next().unwrap().delay_ns.unwrap().min;
+    let run = &report.runs[0];
+    // A wake-up of the link that is late is made up for: a frame that came in the meantime is as much early.
+    let late = run.lab.as_ref().unwrap().link_late_max_ns;
+    let least = |group: &str| flows(run, group).next().unwrap().delay_ns.unwrap().min + late;
     assert!(least("host") >= 42_000_000, "{}", least("host"));
-    assert!((12_000_000..42_000_000).contains(&least("code point")), "{}", least("code point"));
-    assert!((2_000_000..12_000_000).contains(&least("nothing")), "{}", least("nothing"));
+    assert!((12_000_000..42_000_000 + late).contains(&least("code point")), "{}", least("code point"));
+    assert!((2_000_000..12_000_000 + late).contains(&least("nothing")), "{}", least("nothing"));
 }
 
 #[test]
