@@ -382,9 +382,9 @@ fn a_policer_of_10_mbit_passes_10_mbit_of_an_overload_and_no_more_than_its_burst
 fn frames_that_the_driver_refuses_are_refunded_and_do_not_lower_the_policers_rate() {
     let Some(_machine) = privileged("frames_that_the_driver_refuses") else { return };
     let router = Router::new();
-    let keys = "mode = \"policer\"\nrate = \"10mbit\"\nburst = \"100000b\"\nreserve = 0\n[port.aqm]\nalgorithm = \"none\"";
-    let running = router.start("", keys);
-    // The ring shrinks behind weir's back: what the policer lets through meets a full ring now.
+    let keys = "mode = \"policer\"\nrate = \"10mbit\"\nburst = \"100000b\"\nreserve = 0\non_full = \"none\"\n[port.aqm]\nalgorithm = \"none\"";
+    // A ring that weir follows is not overfilled, and ingress backs off from one that refuses: here neither.
+    let running = router.start_blind(keys);
     router.set_queue_len(16);
     let done = AtomicBool::new(false);
     let start = now_ns();
@@ -411,6 +411,6 @@ fn frames_that_the_driver_refuses_are_refunded_and_do_not_lower_the_policers_rat
             running.port("ring_drops")
         );
     });
-    assert!(running.port("ring_drops") + running.port("ring_admission") > 100, "the driver refused nothing");
+    assert!(running.port("ring_drops") > 100, "the driver refused nothing");
     assert_accounted(&running);
 }
