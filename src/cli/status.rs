@@ -116,6 +116,9 @@ fn render(snapshot: &Snapshot) -> String {
         snapshot.ports.iter().map(port_row),
     ));
     for port in &snapshot.ports {
+        if let Some(why) = &port.mode_reason {
+            text.push_str(&format!("{} is in mode {}: {why}\n", port.device, port.mode));
+        }
         text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
         text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
     }
@@ -246,6 +249,9 @@ fn to_stack(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'s
 /// What went past the decision, and what it could not do.
 fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
     let watched = [
+        PortCounter::StackSeen,
+        PortCounter::StackMarked,
+        PortCounter::StackDropped,
         PortCounter::StackSent,
         PortCounter::StackDrops,
         PortCounter::FailOpen,
@@ -283,9 +289,19 @@ mod tests {
     fn the_status_names_every_device_and_every_cause_that_is_not_zero() {
         let mut snapshot = snapshot();
         snapshot.ports[0].drops.insert("aqm", 3);
+        snapshot.ports[0].counters.insert("stack_seen", 5);
+        snapshot.ports[0].mode_reason = Some("because".to_owned());
         snapshot.ingress[0].counters.insert("pass_ttl", 4);
         let text = render(&snapshot);
-        for part in ["lan0", "wan0", "wan0 drops: aqm 3\n", "lan0 to the stack: pass_ttl 4\n", "0 of 1000"] {
+        for part in [
+            "lan0",
+            "wan0",
+            "wan0 drops: aqm 3\n",
+            "lan0 to the stack: pass_ttl 4\n",
+            "0 of 1000",
+            "wan0 beside: stack_seen 5",
+            "wan0 is in mode bottleneck: because\n",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("limit 0"), "{text}");

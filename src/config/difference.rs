@@ -50,6 +50,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         classes,
         default_class,
         subscribers,
+        stack,
     } = running;
     let keys: Vec<&str> = [
         ("mode", *mode != new.mode),
@@ -62,6 +63,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("class", *classes != new.classes),
         ("default_class", *default_class != new.default_class),
         ("subscribers", *subscribers != new.subscribers),
+        ("stack", *stack != new.stack),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

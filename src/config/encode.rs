@@ -6,12 +6,12 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, LinkLayer, Nanos, Pace, Pi2Params};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM, FRAMING_NONE,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, FLAG_ECN, FLAG_HEAD_SOJOURN, FLAG_TC, FRAMING_ATM, FRAMING_NONE,
     FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute,
-    STACK_IGNORE, VLAN_WORDS,
+    STACK_CHARGE, STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
 };
 
-use super::model::{Algorithm, Aqm, Ingress, Mode, Port, Sojourn};
+use super::model::{Algorithm, Aqm, Ingress, Mode, Port, Sojourn, Stack};
 use super::policy::encode as policy;
 use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT};
 
@@ -105,7 +105,7 @@ const LIMIT_FRAMES: u64 = 8;
 pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeError> {
     let pace = pace(port)?;
     let mode = match (port.mode, facts.ring_readable) {
-        (Mode::Policer, _) => MODE_POLICER,
+        (Mode::Policer | Mode::Tc | Mode::Auto, _) => MODE_POLICER,
         (Mode::Bottleneck, true) => MODE_BOTTLENECK,
         (Mode::Bottleneck, false) if pace.is_some() => MODE_VIRTUAL,
         (Mode::Bottleneck, false) => return Err(EncodeError::RateNeeded { device: port.device.to_string() }),
@@ -127,7 +127,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         ifindex: facts.ifindex,
         mode,
         aqm: algorithm(&port.aqm),
-        flags: flags(&port.aqm),
+        flags: flags(&port.aqm) | if port.mode == Mode::Tc { FLAG_TC } else { 0 },
         ring_base: facts.ring_base,
         rings: facts.rings,
         ring_slots: facts.ring_slots,
@@ -145,7 +145,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         classes: port.classes.len() as u32,
         default_class: port.default_class as u32,
         side: u32::from(policy::side(port.subscribers)),
-        stack: STACK_IGNORE,
+        stack: stack(port),
         pause: 0,
     })
 }
@@ -170,6 +170,15 @@ pub(super) const fn algorithm(aqm: &Aqm) -> u32 {
         Algorithm::Pi2 => AQM_PI2,
         Algorithm::L4s => AQM_L4S,
         Algorithm::None => AQM_NONE,
+    }
+}
+
+/// `STACK_*` of a port.
+const fn stack(port: &Port) -> u32 {
+    match port.stack {
+        Stack::Decide => STACK_DECIDE,
+        Stack::Charge => STACK_CHARGE,
+        Stack::Ignore => STACK_IGNORE,
     }
 }
 
@@ -215,7 +224,7 @@ fn burst_time(
     pace: Option<Pace>,
     frame: Bytes,
 ) -> Result<Nanos, EncodeError> {
-    let (Mode::Policer, Some(pace)) = (port.mode, pace) else { return Ok(Nanos::ZERO) };
+    let (true, Some(pace)) = (port.mode.has_meter(), pace) else { return Ok(Nanos::ZERO) };
     match port.burst {
         None => Ok(pace.time_for_rounded_up(frame.saturating_mul(BURST_FRAMES)).max(BURST_TIME)),
         Some(burst) if burst < frame => Err(EncodeError::BurstBelowFrame {
@@ -406,6 +415,21 @@ mod tests {
         let slow = encode("mode = \"policer\"\nrate = \"1mbit\"");
         assert!((121_120_000..121_120_100).contains(&slow.burst_ns), "{}", slow.burst_ns);
         assert!(slow.limit_ns >= slow.burst_ns);
+    }
+
+    #[test]
+    fn mode_tc_is_a_policer_that_nothing_is_redirected_to() {
+        let (tc, policer) =
+            (encode("mode = \"tc\"\nrate = \"20mbit\""), encode("mode = \"policer\"\nrate = \"20mbit\""));
+        assert_eq!(PortConfig { flags: policer.flags, ..tc }, policer);
+        assert_eq!((tc.flags & FLAG_TC, policer.flags & FLAG_TC), (FLAG_TC, 0));
+    }
+
+    #[test]
+    fn what_the_stack_sends_is_decided_on_unless_the_file_says_otherwise() {
+        assert_eq!(encode("").stack, STACK_DECIDE);
+        assert_eq!(encode("stack = \"charge\"").stack, STACK_CHARGE);
+        assert_eq!(encode("stack = \"ignore\"").stack, STACK_IGNORE);
     }
 
     #[test]

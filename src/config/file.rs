@@ -132,6 +132,8 @@ pub struct PortTable {
     pub default_class: Field<String>,
     /// `subscribers`
     pub subscribers: Field<String>,
+    /// `stack`
+    pub stack: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -201,6 +203,7 @@ const PORT_KEYS: &[&str] = &[
     "class",
     "default_class",
     "subscribers",
+    "stack",
 ];
 const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
 
@@ -267,6 +270,7 @@ impl Reader<'_> {
             classes: self.classes(&place, table),
             default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
+            stack: self.text(&place, "stack", table, "stack = \"decide\""),
             place,
             span,
         }

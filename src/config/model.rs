@@ -153,6 +153,19 @@ pub struct Port {
     pub default_class: usize,
     /// Which address names the subscriber of a packet that leaves here.
     pub subscribers: Option<Side>,
+    /// What becomes of frames that the kernel's stack sends through the device.
+    pub stack: Stack,
+}
+
+/// What becomes of frames that the kernel's stack sends through a port: the router's own, and those that ingress passes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// They are decided on like redirected ones, before the device's qdisc.
+    Decide,
+    /// None is dropped; what leaves the qdisc is charged to the port's rate.
+    Charge,
+    /// They go by, and are seen in the ring alone.
+    Ignore,
 }
 
 /// What a port's queue is.
@@ -162,6 +175,10 @@ pub enum Mode {
     Bottleneck,
     /// A virtual queue of the configured rate, below what the ring can do.
     Policer,
+    /// The same, and the kernel forwards: nothing is redirected to the device, its TC programs decide.
+    Tc,
+    /// A policer that is redirected to where the device can be a redirect target, and by TC elsewhere.
+    Auto,
 }
 
 /// The AQM of a port. Absent times depend on the rate and MTU and are resolved by [`super::encode`].
@@ -328,6 +345,27 @@ impl Mode {
         match self {
             Self::Bottleneck => "bottleneck",
             Self::Policer => "policer",
+            Self::Tc => "tc",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// Whether a meter of the configured rate is the queue.
+    pub fn has_meter(self) -> bool {
+        match self {
+            Self::Bottleneck => false,
+            Self::Policer | Self::Tc | Self::Auto => true,
+        }
+    }
+}
+
+impl Stack {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Charge => "charge",
+            Self::Ignore => "ignore",
         }
     }
 }

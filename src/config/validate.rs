@@ -12,7 +12,7 @@ use super::error::{ConfigError, Problem, Rule, Source};
 use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
 use super::model::{
     Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, Port, ReadList,
-    Sojourn, VlanId,
+    Sojourn, Stack, VlanId,
 };
 use super::policy::{Class, PolicyRule, Side};
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
@@ -195,12 +195,19 @@ impl Check<'_> {
             .parsed(At { place, key: "mode" }, &table.mode, |word| match word {
                 "bottleneck" => Ok(Mode::Bottleneck),
                 "policer" => Ok(Mode::Policer),
-                _ => Err(choice(word, "\"bottleneck\", \"policer\"", &["bottleneck", "policer"])),
+                "tc" => Ok(Mode::Tc),
+                "auto" => Ok(Mode::Auto),
+                _ => Err(choice(
+                    word,
+                    "\"bottleneck\", \"policer\", \"tc\", \"auto\"",
+                    &["bottleneck", "policer", "tc", "auto"],
+                )),
             })
             .unwrap_or(Mode::Bottleneck);
         let rate = self.parsed(At { place, key: "rate" }, &table.rate, rate);
-        if let (Mode::Policer, true, Some(mode)) = (mode, table.rate.is_absent(), table.mode.get()) {
-            self.problems.push(self.source.key_problem(place, "rate", mode.span(), Rule::PolicerWithoutRate));
+        if let (true, true, Some(typed)) = (mode.has_meter(), table.rate.is_absent(), table.mode.get()) {
+            let rule = Rule::MeterWithoutRate { mode: mode.name() };
+            self.problems.push(self.source.key_problem(place, "rate", typed.span(), rule));
         }
         let link = self.link(table);
         let mpu = self.range(
@@ -224,6 +231,7 @@ impl Check<'_> {
                 "destination" => Ok(Side::Destination),
                 _ => Err(choice(word, "\"source\", \"destination\"", &["source", "destination"])),
             });
+        let stack = self.stack(table, mode);
         if subscribers.is_some() && classes.classes.is_empty() {
             classes.classes.push(Class::implicit());
         }
@@ -240,7 +248,30 @@ impl Check<'_> {
             classes: classes.classes,
             default_class: classes.default,
             subscribers,
+            stack,
         })
+    }
+
+    fn stack(&mut self, table: &PortTable, mode: Mode) -> Stack {
+        let at = At { place: &table.place, key: "stack" };
+        let parsed = self.parsed(at, &table.stack, |word| {
+            let stack = match word {
+                "decide" => Stack::Decide,
+                "charge" => Stack::Charge,
+                "ignore" => Stack::Ignore,
+                _ => {
+                    let words = &["decide", "charge", "ignore"];
+                    return Err(choice(word, "\"decide\", \"charge\", \"ignore\"", words));
+                }
+            };
+            match (mode, stack) {
+                (Mode::Tc | Mode::Auto, Stack::Charge | Stack::Ignore) => {
+                    Err(Rule::StackOfTc { mode: mode.name() })
+                }
+                (Mode::Bottleneck | Mode::Policer, _) | (_, Stack::Decide) => Ok(stack),
+            }
+        });
+        parsed.unwrap_or(Stack::Decide)
     }
 
     fn burst(&mut self, table: &PortTable, mode: Mode, overhead: i64) -> Option<Bytes> {
@@ -248,9 +279,11 @@ impl Check<'_> {
         let least = FULL_FRAME.saturating_add(overhead).unsigned_abs();
         self.parsed(at, &table.burst, |text| match (mode, parse_size(text)) {
             (Mode::Bottleneck, _) => Err(Rule::BurstOnBottleneck),
-            (Mode::Policer, Err(error)) => Err(Rule::Unit(error, "\"32kb\"")),
-            (Mode::Policer, Ok(burst)) if burst.get() < least => Err(Rule::BurstTooSmall { least }),
-            (Mode::Policer, Ok(burst)) => Ok(burst),
+            (Mode::Policer | Mode::Tc | Mode::Auto, Err(error)) => Err(Rule::Unit(error, "\"32kb\"")),
+            (Mode::Policer | Mode::Tc | Mode::Auto, Ok(burst)) if burst.get() < least => {
+                Err(Rule::BurstTooSmall { least })
+            }
+            (Mode::Policer | Mode::Tc | Mode::Auto, Ok(burst)) => Ok(burst),
         })
     }
 

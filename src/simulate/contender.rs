@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use weir_aqm::Rate;
-use weir_shared_maps::{DIM_DSCP, DIM_SIZE, DIM_SOURCE, PortConfig};
+use weir_shared_maps::{DIM_DSCP, DIM_INGRESS, DIM_SIZE, DIM_SOURCE, PortConfig};
 use weir_sim::Contender;
 use weir_sim::queue::{PolicyConfig, Rules};
 
@@ -89,7 +89,7 @@ fn with_classes(weir: &Config, port: &Port, encoded: PortConfig) -> Result<Polic
 /// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
 fn rules(rules: &[MatchRule], port: &Port) -> Result<Rules, String> {
     let compiled = compile(rules, 1);
-    if compiled.dimensions & !(DIM_DSCP | DIM_SIZE | DIM_SOURCE) != 0 {
+    if compiled.dimensions & !(DIM_DSCP | DIM_SIZE | DIM_SOURCE | DIM_INGRESS) != 0 {
         return Err(
             "the simulator's packets have a code point, a size and a source: rules on anything else \
                     cannot be asked"

@@ -21,9 +21,12 @@ mod router;
 
 mod daemon;
 mod forward;
+mod kernel_forwards;
 mod load;
+mod own;
 mod policy;
 mod policy_rates;
 mod queue;
+mod stack;
 mod subscribers;
 mod veth;

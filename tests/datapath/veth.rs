@@ -28,15 +28,26 @@ use super::router::{
 const MS: u64 = 1_000_000;
 
 /// A router whose `wan0` is one end of a veth pair; the receiver has the other.
-struct Pair {
+pub struct Pair {
     name: String,
-    router: Namespace,
-    receiver: Namespace,
+    pub router: Namespace,
+    pub receiver: Namespace,
     lan: OwnedFd,
 }
 
 impl Pair {
     fn new() -> Self {
+        let pair = Self::without_gro();
+        // What redirected frames need at the far end (`veth_xdp_xmit`, `drivers/net/veth.c` at v6.18).
+        pair.receiver.run(|| {
+            Ethtool::open().unwrap().set_gro(WAN, true).unwrap();
+            Ok(())
+        });
+        pair
+    }
+
+    /// A pair whose near end is no redirect target.
+    pub fn without_gro() -> Self {
         let (name, router) = namespace("rtr");
         let (_name, receiver) = namespace("rcv");
         let lan = router.run(|| {
@@ -52,15 +63,12 @@ impl Pair {
             netlink::with_handle(async |handle| {
                 netlink::rename_far_end(&handle, WAN).await?;
                 netlink::wire(&handle, &receiver_wiring()).await
-            })?;
-            // What redirected frames need at the far end (`veth_xdp_xmit`, `drivers/net/veth.c` at v6.18).
-            Ethtool::open().unwrap().set_gro(WAN, true).unwrap();
-            Ok(())
+            })
         });
         Self { name, router, receiver, lan }
     }
 
-    fn start(&self, port: &str) -> Instance {
+    pub fn start(&self, port: &str) -> Instance {
         let text = format!(
             "instance = \"{}\"\n[[ingress]]\ndevice = \"{LAN}\"\n[[port]]\ndevice = \"{WAN}\"\n{port}\n",
             self.name
@@ -72,12 +80,12 @@ impl Pair {
         })
     }
 
-    fn inject(&self, frame: &[u8]) {
+    pub fn inject(&self, frame: &[u8]) {
         assert_eq!(nix::unistd::write(&self.lan, frame), Ok(frame.len()));
     }
 
     /// The receiver's socket, which answers at once or not at all.
-    fn socket(&self, address: IpAddr) -> UdpSocket {
+    pub fn socket(&self, address: IpAddr) -> UdpSocket {
         self.receiver.run(|| {
             let socket = UdpSocket::bind((address, PORT)).unwrap();
             socket.set_nonblocking(true).unwrap();

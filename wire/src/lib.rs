@@ -41,5 +41,5 @@ pub use l4::{Flow, Fragment, TcpView, UdpView, Upper};
 pub use malformed::Malformed;
 pub use packet::Packet;
 pub use parsed::{Hop, L3, Parsed, parse};
-pub use raw::RawPacket;
+pub use raw::{RawHeaders, RawPacket};
 pub use traffic_class::{Dscp, Ecn, Mark};

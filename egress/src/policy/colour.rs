@@ -16,16 +16,16 @@ pub(super) struct Metered {
     pub vars: TrtcmVars,
 }
 
-/// Colours one packet. Without a policer only the class's own code point is left to say.
+/// Colours one packet. Without a policer only the class's own code point is left to say. `rest` is charged with it, if it passes.
 #[inline(always)]
-pub(super) fn meter(config: &ClassConfig, vars: &TrtcmVars, packet: &Packet) -> Metered {
+pub(super) fn meter(config: &ClassConfig, vars: &TrtcmVars, packet: &Packet, rest: Bytes) -> Metered {
     let mut metered = Metered { colour: None, dscp: None, dropped: false, vars: *vars };
     let mut action = DSCP_KEEP;
     if config.policer != POLICER_NONE
         && let Some((colour, after)) = coloured(config, *vars, packet)
     {
         metered.colour = Some(colour);
-        metered.vars = after;
+        metered.vars = followed(config, after, colour, rest);
         action = match colour {
             Colour::Green => DSCP_KEEP,
             Colour::Yellow => config.yellow,
@@ -38,6 +38,26 @@ pub(super) fn meter(config: &ClassConfig, vars: &TrtcmVars, packet: &Packet) -> 
         metered.dscp = Some(code_point as u8);
     }
     metered
+}
+
+/// The buckets with the frames after the first taken out of those that its colour was taken out of.
+#[inline(always)]
+fn followed(config: &ClassConfig, vars: TrtcmVars, colour: Colour, rest: Bytes) -> TrtcmVars {
+    if rest == Bytes::ZERO || config.policer != POLICER_BYTES {
+        return vars;
+    }
+    let after = |word: u64, tat: Nanos| match pace_of_word(word) {
+        Some(pace) => tat.saturating_add(pace.time_for_rounded_up(rest)),
+        None => tat,
+    };
+    match colour {
+        Colour::Green => TrtcmVars {
+            peak_tat: after(config.pir_pace, vars.peak_tat),
+            committed_tat: after(config.cir_pace, vars.committed_tat),
+        },
+        Colour::Yellow => TrtcmVars { peak_tat: after(config.pir_pace, vars.peak_tat), ..vars },
+        Colour::Red => vars,
+    }
 }
 
 /// `None` where the committed rate is missing, which the config forbids: the packet passes without a colour.

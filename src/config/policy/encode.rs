@@ -40,7 +40,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.
     let limit = match port.mode {
         Mode::Bottleneck => times.limit.as_nanos().min(port_config.limit_ns),
-        Mode::Policer => times.limit.as_nanos(),
+        Mode::Policer | Mode::Tc | Mode::Auto => times.limit.as_nanos(),
     };
     let pi2 = Pi2Params::for_rtt_max(times.target, times.interval, frame);
     let (policer, committed, peak) = class.policer.as_ref().map_or((POLICER_NONE, None, None), |policer| {

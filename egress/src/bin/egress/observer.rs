@@ -15,6 +15,7 @@ use weir_shared_maps::{
 
 use crate::{
     atomics::{fetch_add, load, store, swap_if, try_lock, unlock},
+    charge::charge_sent,
     classes::weir_give_back,
     maps::{
         WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES, WEIR_SCRATCH,
@@ -79,6 +80,7 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
         let before = fetch_add(&raw mut (*state).sent_bytes, len);
         remember(history, sequence, now, before);
     }
+    charge_sent(config, route.port, len as u32, now);
     renew(config, recipe, state, history, now);
     0
 }

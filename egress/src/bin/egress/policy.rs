@@ -83,18 +83,21 @@ fn look_at(
     let (dscp, ecn) = traffic_class(ctx).unwrap_or((0, 0));
     let now = Nanos::from_nanos(scratch.now_ns);
     let packet = Packet { now, cost: wire_bytes(config, FRAMING.load(), len), ecn, dscp };
-    let queue = if MODE.load() == MODE_BOTTLENECK {
-        match situation(scratch, ring) {
-            Some((queue, _)) => queue,
-            None => return false,
-        }
-    } else {
-        // The ring may be full below a policed rate too (a slower device, a paused receiver).
-        let slots = if DRIVER.load() == DRIVER_NONE { 0 } else { config.ring_slots };
-        Queue { now, occupancy: scratch.occupancy_pkts, slots, ..Queue::NONE }
-    };
+    let Some(queue) = queue_of(config, scratch, ring) else { return false };
     desk.write(Desk { meta, queue, packet });
     true
+}
+
+/// What stands in front of the next frame. `None` where the ring's state is missing.
+#[inline(always)]
+pub fn queue_of(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Option<Queue> {
+    if MODE.load() == MODE_BOTTLENECK {
+        return situation(scratch, ring).map(|(queue, _)| queue);
+    }
+    // The ring may be full below a policed rate too (a slower device, a paused receiver).
+    let slots = if DRIVER.load() == DRIVER_NONE { 0 } else { config.ring_slots };
+    let now = Nanos::from_nanos(scratch.now_ns);
+    Some(Queue { now, occupancy: scratch.occupancy_pkts, slots, ..Queue::NONE })
 }
 
 /// The one screen where a frame of a class leaves.

@@ -24,6 +24,7 @@ use weir_wire::{Hop, L3, Link, RawPacket, ethernet, set_macs};
 
 mod maps;
 mod policy;
+mod stack;
 
 use maps::{
     IFINDEX, INGRESS_INDEX, MAC_HIGH, MAC_LOW, META, VLANS, WEIR_DEVMAP, WEIR_IN_COUNT, WEIR_INGRESS,
@@ -61,7 +62,10 @@ pub fn weir_ingress_pol(ctx: XdpContext) -> u32 {
     if place.target != 0
         && let Some(route) = WEIR_ROUTES.get(place.target)
     {
-        describe(&ctx, policy::of(&ctx, route, place.ip_version as u8, place.vlan as u16));
+        describe(
+            &ctx,
+            policy::of(&ctx, route, place.ip_version as u8, place.vlan as u16, policy::rules_here()),
+        );
     }
     finish(counters, outcome)
 }

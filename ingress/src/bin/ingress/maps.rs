@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
 };
 use weir_shared_maps::{
-    IngressConfig, IngressCounters, PortCounters, PortRoute, PrefixMasks, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6,
+    IngressConfig, IngressCounters, PacketMeta, PortCounters, PortRoute, PrefixMasks, RingState,
+    SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -63,6 +63,10 @@ pub static WEIR_R_DPORT: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_SIZE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
+pub static WEIR_R_MARK: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+#[map]
+pub static WEIR_R_INGRESS: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+#[map]
 pub static WEIR_R_SRC4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_DST4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
@@ -70,6 +74,8 @@ pub static WEIR_R_DST4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
 pub static WEIR_R_SRC6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_DST6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
+#[map]
+pub static WEIR_STACK_META: PerCpuArray<PacketMeta> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static WEIR_RULE_CLASS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]

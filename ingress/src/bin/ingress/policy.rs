@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     maps::{Array, lpm_trie::Key},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 use weir_ingress::{
     hash::{destination_hash, flow_hash, source_hash},
@@ -17,7 +17,7 @@ use weir_shared_maps::{
     HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, META_MAGIC, MetaHead,
     PacketMeta, PortRoute, SIDE_NONE, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
-use weir_wire::{L3, RawPacket, ethernet};
+use weir_wire::{L3, RawHeaders, RawPacket, ethernet};
 
 use crate::maps::{
     DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, WEIR_PLAN_CLASS,
@@ -28,11 +28,42 @@ use crate::maps::{
 /// What [`matching_rule`] answers where no rule matches.
 const NO_RULE: u32 = MAX_RULES;
 
-/// The metadata of a frame that is untagged by now; `vlan` is the one it arrived with, 0 for none.
+/// Where a program finds its packet.
+pub trait Bounds {
+    /// Address of the first byte.
+    fn start(&self) -> usize;
+    /// Address behind the last byte that can be reached.
+    fn end(&self) -> usize;
+}
+
+impl Bounds for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+impl Bounds for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+/// The metadata of a frame that is untagged by now; `vlan` is the one it arrived with, 0 for none, `rules` are those that may
+/// match it.
 ///
 /// The first rule that matches says the class, else the subscriber's plan, else the port.
 #[inline(always)]
-pub fn of(ctx: &XdpContext, route: &PortRoute, ip_version: u8, vlan: u16) -> PacketMeta {
+pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, ip_version: u8, vlan: u16, rules: u64) -> PacketMeta {
     let head = MetaHead { magic: META_MAGIC, ip_version, l3_offset: ethernet::HEADER_LEN as u8 };
     let mut meta = PacketMeta {
         head,
@@ -45,7 +76,7 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, ip_version: u8, vlan: u16) -> Pac
     };
     let version = u32::from(ip_version);
     if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
-        let found = subscriber(ctx.data(), ctx.data_end(), version, u32::from(route.side));
+        let found = subscriber(ctx.start(), ctx.end(), version, u32::from(route.side));
         let (subscriber, plan) = (found as u32, (found >> 32) as u32);
         (meta.subscriber, meta.plan) = (subscriber, plan as u16);
         if PLAN_CLASSES.load() != 0
@@ -56,8 +87,8 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, ip_version: u8, vlan: u16) -> Pac
             meta.class = *class as u16;
         }
     }
-    if rules_here() != 0 {
-        let rule = matching_rule(ctx.data(), ctx.data_end(), version, u32::from(vlan));
+    if rules != 0 {
+        let rule = matching_rule(ctx.start(), ctx.end(), version, u32::from(vlan), rules);
         if rule < NO_RULE
             && let Some(class) = WEIR_RULE_CLASS.get(route.port * MAX_RULES + rule)
         {
@@ -65,26 +96,26 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, ip_version: u8, vlan: u16) -> Pac
         }
     }
     if HASHES.load() & HASH_FLOW != 0 {
-        meta.flow_hash = flow(ctx.data(), ctx.data_end(), version);
+        meta.flow_hash = flow(ctx.start(), ctx.end(), version);
     }
     if HASHES.load() & (HASH_SOURCE | HASH_DESTINATION) != 0 {
-        let both = hosts(ctx.data(), ctx.data_end(), version);
+        let both = hosts(ctx.start(), ctx.end(), version);
         (meta.source_hash, meta.destination_hash) = (both as u32, (both >> 32) as u32);
     }
     meta
 }
 
-/// Bits of the rules that may match what arrives here.
+/// Bits of the rules that may match here at all: what arrives at the device, or what the stack sends.
 #[inline(always)]
-fn rules_here() -> u64 {
+pub fn rules_here() -> u64 {
     u64::from(RULES_HIGH.load()) << 32 | u64::from(RULES_LOW.load())
 }
 
 /// The first rule that matches, or [`NO_RULE`].
 #[inline(never)]
-fn matching_rule(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
+fn matching_rule(start: usize, end: usize, version: u32, vlan: u32, rules: u64) -> u32 {
     let Some((l3, packet)) = headers(start, end, version) else { return NO_RULE };
-    first_match(&Maps, rules_here(), DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
+    first_match(&Maps, rules, DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
 }
 
 /// The subscriber in the lower and its plan in the upper half; 0 for nobody.
@@ -115,12 +146,12 @@ fn hosts(start: usize, end: usize, version: u32) -> u64 {
     u64::from(destination) << 32 | u64::from(source)
 }
 
-/// The IP header of an untagged frame, which was checked when it arrived. Bounds come as the pointers that the caller has
+/// The IP header of an untagged frame, whose lengths were checked when it arrived, or were set by our own stack. Bounds come as the pointers that the caller has
 /// loaded: loaded here, the compiler may widen them apart from their load, and the verifier loses sight of the packet.
 #[inline(always)]
-fn headers(start: usize, end: usize, version: u32) -> Option<(L3, RawPacket)> {
+fn headers(start: usize, end: usize, version: u32) -> Option<(L3, RawHeaders)> {
     // SAFETY: the context's bounds; no helper moves them while the view lives.
-    let packet = unsafe { RawPacket::new(start, end) };
+    let packet = RawHeaders::new(unsafe { RawPacket::new(start, end) });
     // Two values, so that the verifier sees no third way through with nothing parsed.
     let version = if version == 6 { 6 } else { 4 };
     let l3 = L3::parse_at(&packet, version, ethernet::HEADER_LEN as u8).ok()?;
