@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -168,6 +168,33 @@ fn an_ecn_capable_packet_of_the_routers_own_is_marked_where_another_is_dropped()
             assert_eq!(running.port("stack_dropped"), 0);
             adds_up(&running);
         }
+    }
+}
+
+#[test]
+fn in_front_of_a_slow_link_the_routers_own_flood_meets_the_limit_and_not_the_end_of_the_ring() {
+    let Some(_machine) = privileged("in_front_of_a_slow_link_the_routers_own") else { return };
+    let router = Router::new();
+    for classes in ["", "[[port.class]]\nname = \"all\"\n"] {
+        let running = router.start("", &format!("rate = \"10mbit\"\n{classes}"));
+        let mut own = Own::new(&router, RECEIVER.0, FRAME);
+        let (start, mut left) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(1) {
+            own.send(0);
+            let due = start.elapsed().as_micros() as usize * 10 / 8;
+            while left < due {
+                // A link that has nothing to send does not catch up.
+                left = router.take().map_or(due, |frame| left + frame.len());
+            }
+        }
+        let port = running.snapshot().ports.remove(0);
+        let (counters, ring) = (&port.counters, &port.rings[0]);
+        assert_eq!((counters["stack_drops"], counters["ring_admission"]), (0, 0), "{counters:?}");
+        assert!(counters["stack_dropped"] > counters["stack_sent"], "{counters:?}");
+        // 15 ms of the rate are 19 frames; what a pause of this thread let in before the next look is far from 1,000.
+        assert!((10..100).contains(&ring.occupancy_max), "{}", ring.occupancy_max);
+        router.drain();
+        adds_up(&running);
     }
 }
 

@@ -21,7 +21,7 @@ use weir_shared_maps::RingState;
 
 use super::frame::{BOTH, PORT, RECEIVER, STAMP, udp};
 use super::router::{
-    LAN, Namespace, RECEIVER_MAC, WAN, causes, configure_router, lan_wiring, namespace, privileged,
+    LAN, Namespace, RECEIVER_MAC, WAN, WAN_MAC, causes, configure_router, lan_wiring, namespace, privileged,
     quiet_ipv6, wait_for, wan_wiring,
 };
 
@@ -100,7 +100,7 @@ fn receiver_wiring() -> Wiring {
         mac: RECEIVER_MAC,
         queue_len: None,
         addresses: vec![(RECEIVER.0.into(), 24), (RECEIVER.1.into(), 64)],
-        neighbours: Vec::new(),
+        neighbours: vec![("10.77.2.254".parse().unwrap(), WAN_MAC), ("fd77:2::fe".parse().unwrap(), WAN_MAC)],
         routes: vec![
             ("0.0.0.0".parse().unwrap(), 0, "10.77.2.254".parse().unwrap()),
             ("::".parse().unwrap(), 0, "fd77:2::fe".parse().unwrap()),
