@@ -1,7 +1,7 @@
 //! After each batch: what the ring says about its queue, its drain rate and its signal.
 
 use weir_aqm::{Bytes, DrainParams, Level, Nanos, SignalParams, SignalVars, history};
-use weir_shared_maps::{DrainState, HistoryEntry, PortConfig, SignalState};
+use weir_shared_maps::{DrainState, FLAG_TC, HistoryEntry, PortConfig, SignalState};
 
 use crate::{convert::drain_from_map, convert::drain_to_map, limits, slots_admitted, stands};
 
@@ -63,6 +63,10 @@ pub fn observe(
     vars.on_observation(&DrainParams::default(), look.now, head_bytes, measured.backlog);
     *drain = drain_to_map(&vars);
     let predicted = vars.predicted(measured.backlog).unwrap_or(measured.head_sojourn);
+    // Nothing is redirected to a port that the kernel forwards to: nobody is there to back off.
+    if config.flags & FLAG_TC != 0 {
+        return (measured, predicted);
+    }
     let limits = limits(config, vars.pace(), look.slots);
     let admitted = slots_admitted(look.slots, config.reserve_slots);
     // At the limit egress refuses everything: what ingress drops then is what egress would drop. Not so with classes: the ring has room
@@ -131,6 +135,14 @@ mod tests {
         let error = predicted.as_nanos().abs_diff(12_112_000);
         assert!(error < 250_000, "{predicted:?}");
         assert_eq!(signal.level, weir_shared_maps::SIGNAL_CONGESTED);
+    }
+
+    #[test]
+    fn a_port_that_nothing_is_redirected_to_raises_no_signal() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        let tc = PortConfig { flags: FLAG_TC, ..config() };
+        observe(&tc, &look(2_000_000, 1000, 1000), &mut drain, &mut signal);
+        assert_eq!(signal, SignalState::new_zeroed());
     }
 
     #[test]
