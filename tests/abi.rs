@@ -11,16 +11,17 @@ use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
         self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
-        BPF_MAP_TYPE_PERCPU_ARRAY,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
     },
     programs::XdpAttachType,
 };
 use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
-    BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, FlowState, HostState,
-    IngressConfig, IngressCounters, MAX_INGRESS, MAX_PORTS, PacketMeta, PlanConfig, PolicyState, PortConfig,
-    PortCounters, PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, SubscriberEntry,
-    SubscriberKey4, SubscriberKey6, SubscriberState, names,
+    BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
+    FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS, PacketMeta,
+    PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks, RingHistory,
+    RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6, SubscriberState,
+    names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -39,6 +40,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
     BTreeMap::from([
         (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
         (names::MAP_BASE_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
+        (names::MAP_BASE_NEXT, (BPF_MAP_TYPE_PROG_ARRAY, 4, 4, Some(1))),
         (names::MAP_ROUTES, array(size_of::<PortRoute>(), None)),
         (names::MAP_PORTS, array(size_of::<PortConfig>(), Some(MAX_PORTS))),
         (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
@@ -77,6 +79,9 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_SUBSCRIBERS4, hash(size_of::<SubscriberKey4>())),
         (names::MAP_SUBSCRIBERS6, hash(size_of::<SubscriberKey6>())),
         (names::MAP_SUBSCRIBER_STATE, array(size_of::<SubscriberState>(), None)),
+        (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
+        (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
+        (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
     ])
 }
 
@@ -127,7 +132,10 @@ fn the_two_objects_together_have_every_shared_map_and_no_other() {
     let found = names_of(maps(&ingress).chain(maps(&egress)).map(|(name, _)| name));
     assert_eq!(found, names_of(names::PINNED_MAPS));
     let baseline = parse(&BASELINE);
-    assert_eq!(names_of(maps(&baseline).map(|(name, _)| name)), names_of([names::MAP_BASE_DEVMAP]));
+    assert_eq!(
+        names_of(maps(&baseline).map(|(name, _)| name)),
+        names_of([names::MAP_BASE_DEVMAP, names::MAP_BASE_NEXT])
+    );
 }
 
 #[test]
@@ -170,6 +178,7 @@ fn every_program_has_its_name_and_its_section() {
                 (names::PROG_BASE_PASS, &is_xdp),
                 (names::PROG_BASE_DROP, &is_xdp),
                 (names::PROG_BASE_REDIRECT, &is_xdp),
+                (names::PROG_BASE_SPREAD, &is_xdp),
                 (names::PROG_BASE_FIB, &is_xdp),
                 (names::PROG_BASE_EGRESS, &is_devmap),
             ],
@@ -212,6 +221,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_PLAN_CLASSES,
                 names::GLOBAL_HASHES,
                 names::GLOBAL_HASH_SEED,
+                names::GLOBAL_ACTIONS,
             ],
         ),
         (
@@ -226,7 +236,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
                 names::GLOBAL_FRAMING,
             ],
         ),
-        (&BASELINE, &[names::GLOBAL_BASE_TARGET]),
+        (&BASELINE, &[names::GLOBAL_BASE_TARGET, names::GLOBAL_BASE_FIRST, names::GLOBAL_BASE_COUNT]),
     ];
     let word = 0xa5a5_5a5a_u32.to_ne_bytes();
     for (object, constants) in expected {

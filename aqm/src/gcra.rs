@@ -5,6 +5,8 @@
 //! `tolerance = B / r` (ITU-T I.371 Annex A; RFC 2697 for the bucket's words), in one `u64`, so that several CPUs
 //! share a meter with a compare-and-swap and no lock.
 
+use core::cell::Cell;
+
 use crate::units::{Bytes, Nanos, Pace};
 
 /// Rate and burst of one meter.
@@ -67,6 +69,64 @@ pub fn conform(params: &GcraParams, tat: Nanos, now: Nanos, cost: Bytes) -> Conf
         return Conformance::Exceed { excess: ahead.saturating_sub(params.tolerance) };
     }
     Conformance::Conform { tat }
+}
+
+/// A theoretical arrival time that several CPUs share, in a word that one of them changes at a time.
+pub trait SharedTat {
+    /// The word as it stands now.
+    fn load(&self) -> Nanos;
+
+    /// Stores `new` if the word is still `old`; whether it was.
+    fn swap(&self, old: Nanos, new: Nanos) -> bool;
+}
+
+/// A word that its owner shares with nobody.
+impl SharedTat for Cell<Nanos> {
+    #[inline(always)]
+    fn load(&self) -> Nanos {
+        self.get()
+    }
+
+    #[inline(always)]
+    fn swap(&self, old: Nanos, new: Nanos) -> bool {
+        let same = self.get() == old;
+        if same {
+            self.set(new);
+        }
+        same
+    }
+}
+
+/// How often a charge is tried. Whoever loses one swap has lost it to a CPU that won, and a CPU that loses all of them is told
+/// so: nobody waits.
+pub const SWAP_ATTEMPTS: usize = 4;
+
+/// What became of a charge to a shared meter.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charged {
+    /// Within the rate, and charged.
+    Conform,
+    /// Above the rate; nothing is charged.
+    Exceed,
+    /// Other CPUs won [`SWAP_ATTEMPTS`] swaps; nothing is charged. To be taken for [`Charged::Exceed`].
+    Lost,
+}
+
+/// Charges a shared meter. `ask` is the meter's word on a packet, given the TAT: the new one, or `None` above the rate.
+///
+/// The swap is the whole effect, so what conforms stays within burst + rate x time, whatever the interleaving.
+#[inline(always)]
+pub fn charge_shared<T: SharedTat>(word: &T, ask: impl Fn(Nanos) -> Option<Nanos>) -> Charged {
+    for _ in 0..SWAP_ATTEMPTS {
+        let tat = word.load();
+        match ask(tat) {
+            Some(new) if word.swap(tat, new) => return Charged::Conform,
+            Some(_) => {}
+            None => return Charged::Exceed,
+        }
+    }
+    Charged::Lost
 }
 
 /// The delay that a real queue served at the meter's rate would have given: `tat - now`, zero when it is idle.

@@ -3,6 +3,9 @@
 //! Whoever observes the ring raises it, ingress reads it before it redirects. Ingress stopping means that no frame
 //! reaches the ring and nobody observes it any more, so each level carries the instant by which the queue must have
 //! drained: past that it reads as clear, and a stale signal cannot stop traffic.
+//!
+//! Between congested and full stands a pressure: the probability of an early signal, so that senders do not all slow
+//! down at once (the reason for random early detection: Floyd and Jacobson 1993, section 4).
 
 use crate::units::Nanos;
 
@@ -65,15 +68,85 @@ pub struct SignalParams {
     pub slots_low: u32,
 }
 
-/// The signal of one ring. The default is clear.
+impl SignalParams {
+    /// How far a queue is on its way to full, Q0.32: the square of its place between the low and the high watermark, in
+    /// time or in slots, whichever is further. 0 up to the low mark, `u32::MAX` from the high mark on.
+    ///
+    /// The square is gentle on a queue just above its target, which a controller behind may yet bring down, and steep where
+    /// nothing else is left.
+    #[inline(always)]
+    pub fn pressure(&self, sojourn: Nanos, occupancy: u32) -> u32 {
+        let waited = sojourn.saturating_sub(self.congested_low).as_nanos();
+        let time = place(waited, self.high.saturating_sub(self.congested_low).as_nanos());
+        let filled = u64::from(occupancy.saturating_sub(self.slots_low));
+        let slots = place(filled, u64::from(self.slots_high.saturating_sub(self.slots_low)));
+        let place = if time > slots { time } else { slots };
+        if place >= ONE { u32::MAX } else { (place.wrapping_mul(place) >> 32) as u32 }
+    }
+}
+
+/// 1 in Q0.32.
+const ONE: u64 = 1 << 32;
+
+/// `above / span` in Q0.32, at most [`ONE`]. A mark that lies at or below the low one is reached by anything above that.
+#[inline(always)]
+const fn place(above: u64, span: u64) -> u64 {
+    if above == 0 {
+        return 0;
+    }
+    if above >= span {
+        return ONE;
+    }
+    // Both to 32 bits: the quotient keeps 31 bits of the span at the least.
+    let shift = 32_u32.saturating_sub(span.leading_zeros());
+    match ((above >> shift) << 32).checked_div(span >> shift) {
+        Some(place) => place,
+        None => ONE,
+    }
+}
+
+/// The signal of one ring. The default is clear, and never observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalVars {
     /// The level last observed; read it with [`SignalVars::level_at`].
     pub level: Level,
-    /// When this level began.
+    /// When this level began; 0 before the first observation.
     pub since: Nanos,
     /// When it ends unless it is observed again.
     pub until: Nanos,
+    /// Q0.32: 0 while clear, `u32::MAX` while full, [`SignalParams::pressure`] between; read it with
+    /// [`SignalVars::pressure_at`].
+    pub pressure: u32,
+    /// Time spent in levels that have ended. One that expired ended at `until`, and clear followed.
+    pub held: Held,
+}
+
+/// Time spent in each level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// At [`Level::Clear`].
+    pub clear: Nanos,
+    /// At [`Level::Congested`].
+    pub congested: Nanos,
+    /// At [`Level::Full`].
+    pub full: Nanos,
+}
+
+impl Held {
+    /// All of it.
+    pub const fn total(&self) -> Nanos {
+        self.clear.saturating_add(self.congested).saturating_add(self.full)
+    }
+
+    #[inline(always)]
+    const fn add(&mut self, level: Level, time: Nanos) {
+        let held = match level {
+            Level::Clear => &mut self.clear,
+            Level::Congested => &mut self.congested,
+            Level::Full => &mut self.full,
+        };
+        *held = held.saturating_add(time);
+    }
 }
 
 impl SignalVars {
@@ -87,6 +160,29 @@ impl SignalVars {
         self.level
     }
 
+    /// The pressure at `now`; none once the level has expired.
+    #[inline(always)]
+    pub fn pressure_at(&self, now: Nanos) -> u32 {
+        match self.level_at(now) {
+            Level::Clear => 0,
+            Level::Congested | Level::Full => self.pressure,
+        }
+    }
+
+    /// Time spent in each level until `now`, the running one included: from the first observation on, it adds up to the
+    /// time that has passed. A clock that steps back adds nothing.
+    #[inline(always)]
+    pub fn held_at(&self, now: Nanos) -> Held {
+        let mut held = self.held;
+        if self.since == Nanos::ZERO || self.since > now {
+            return held;
+        }
+        let ended = if self.level == Level::Clear || self.until > now { now } else { self.until };
+        held.add(self.level, ended.saturating_sub(self.since));
+        held.add(Level::Clear, now.saturating_sub(ended));
+        held
+    }
+
     /// Takes in an observation: the wait of the ring's head (or the predicted wait of its tail) and the frames in
     /// the ring.
     ///
@@ -97,9 +193,15 @@ impl SignalVars {
     pub fn on_observation(&mut self, params: &SignalParams, now: Nanos, sojourn: Nanos, occupancy: u32) {
         let before = self.level_at(now);
         let level = next_level(params, before, sojourn, occupancy);
-        if level != self.level || before != self.level || self.since > now {
+        if level != self.level || before != self.level || self.since > now || self.since == Nanos::ZERO {
+            self.held = self.held_at(now);
             self.since = now;
         }
+        self.pressure = match level {
+            Level::Clear => 0,
+            Level::Congested => params.pressure(sojourn, occupancy),
+            Level::Full => u32::MAX,
+        };
         self.level = level;
         self.until = match level {
             Level::Clear => now,

@@ -62,6 +62,37 @@ fn a_ring_filled_at_one_instant_is_full_for_a_moment() {
 }
 
 #[test]
+fn the_pressure_is_none_while_clear_all_while_full_and_the_square_of_the_place_between() {
+    assert_eq!(after(&[(100, 9, 100)]).pressure, 0);
+    assert_eq!(after(&[(100, 20, 100)]).pressure, u32::MAX);
+    // Full by hysteresis, not by its place.
+    assert_eq!(after(&[(100, 20, 100), (101, 6, 100)]).pressure, u32::MAX);
+    // A third of the way from 5 to 20 ms, and half of the way from 468 to 936 slots.
+    assert!(after(&[(100, 10, 100)]).pressure.abs_diff(u32::MAX / 9) < 2);
+    assert!(after(&[(100, 10, 702)]).pressure.abs_diff(1 << 30) < 2);
+    let vars = after(&[(100, 10, 100)]);
+    assert_eq!(vars.pressure_at(ms(104)), vars.pressure);
+    assert_eq!(vars.pressure_at(ms(105)), 0);
+}
+
+#[test]
+fn marks_that_coincide_leave_no_pressure_between_nothing_and_all() {
+    let params = SignalParams { high: ms(5), slots_high: 468, ..PARAMS };
+    assert_eq!((params.pressure(ms(5), 468), params.pressure(ms(6), 0)), (0, u32::MAX));
+    assert_eq!(params.pressure(ms(0), 469), u32::MAX);
+}
+
+#[test]
+fn an_expired_level_was_held_until_it_expired() {
+    // Congested for 5 ms, clear for the other 95, then full for 10 before it is seen clear.
+    let vars = after(&[(100, 10, 1), (200, 30, 1), (210, 0, 0)]);
+    assert_eq!((vars.held.clear, vars.held.congested, vars.held.full), (ms(95), ms(5), ms(10)));
+    assert_eq!(vars.held_at(ms(215)).clear, ms(100));
+    // A clock that steps back adds nothing, here and later.
+    assert_eq!(vars.held_at(ms(1)), vars.held);
+}
+
+#[test]
 fn since_is_when_the_level_began() {
     assert_eq!(after(&[(100, 30, 1), (110, 25, 1)]).since, ms(100));
     assert_eq!(after(&[(100, 30, 1), (110, 25, 1), (111, 3, 1)]).since, ms(111));
@@ -101,6 +132,67 @@ proptest! {
         let expired = Nanos::from_nanos(now).saturating_add(PARAMS.hold_max);
         prop_assert_eq!(vars.level_at(expired), Level::Clear);
         prop_assert_eq!(vars.level_at(Nanos::from_nanos(now)), vars.level);
+    }
+
+    #[test]
+    fn pressure_grows_with_sojourn_and_with_slots_and_is_none_below_the_low_marks(
+        sojourn in 0u64..40_000_000,
+        longer in 0u64..40_000_000,
+        occupancy in 0u32..2_000,
+        more in 0u32..2_000,
+    ) {
+        let pressure = |sojourn, occupancy| PARAMS.pressure(Nanos::from_nanos(sojourn), occupancy);
+        let here = pressure(sojourn, occupancy);
+        prop_assert!(pressure(sojourn + longer, occupancy) >= here);
+        prop_assert!(pressure(sojourn, occupancy + more) >= here);
+        let low = sojourn <= PARAMS.congested_low.as_nanos() && occupancy <= PARAMS.slots_low;
+        prop_assert!(!low || here == 0);
+        let high = sojourn >= PARAMS.high.as_nanos() || occupancy >= PARAMS.slots_high;
+        prop_assert_eq!(high, here == u32::MAX);
+    }
+
+    #[test]
+    fn pressure_is_the_square_of_the_place_whatever_the_watermarks(
+        low in any::<u64>(),
+        high in any::<u64>(),
+        sojourn in any::<u64>(),
+    ) {
+        let (low, high) = (low.min(high), low.max(high));
+        let params = SignalParams {
+            congested_low: Nanos::from_nanos(low),
+            high: Nanos::from_nanos(high),
+            slots_low: u32::MAX,
+            slots_high: u32::MAX,
+            ..PARAMS
+        };
+        let found = params.pressure(Nanos::from_nanos(sojourn), 0);
+        let expected = if sojourn <= low {
+            0.0
+        } else if sojourn >= high {
+            1.0
+        } else {
+            ((sojourn - low) as f64 / (high - low) as f64).powi(2)
+        };
+        let found = f64::from(found) / f64::from(u32::MAX);
+        prop_assert!((found - expected).abs() < 1e-8, "{found} for {expected}");
+    }
+
+    /// Whatever is observed, in whatever order of levels and expiries: no time is lost and none counted twice.
+    #[test]
+    fn the_times_held_add_up_to_the_time_that_passed(
+        observations in proptest::collection::vec((0u64..80_000_000, 0u64..60_000_000, 0u32..1_200), 1..60),
+        tail in 0u64..80_000_000,
+    ) {
+        let mut vars = SignalVars::default();
+        let (start, mut now) = (ms(1_000), ms(1_000));
+        for (pause, sojourn, occupancy) in observations {
+            vars.on_observation(&PARAMS, now, Nanos::from_nanos(sojourn), occupancy);
+            prop_assert_eq!(vars.held_at(now).total(), now.saturating_sub(start));
+            now = now.saturating_add(Nanos::from_nanos(pause));
+        }
+        now = now.saturating_add(Nanos::from_nanos(tail));
+        prop_assert_eq!(vars.held_at(now).total(), now.saturating_sub(start));
+        prop_assert_eq!(vars.level == Level::Full, vars.pressure == u32::MAX);
     }
 
     #[test]

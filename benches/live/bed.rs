@@ -31,6 +31,9 @@ const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 2);
 /// Where frames go.
 pub const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 2);
 
+/// The first subscriber's address; the others follow. All of them are behind [`DESTINATION`].
+pub const FIRST_SUBSCRIBER: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 0);
+
 /// Length of the frame, without a check sequence.
 pub const FRAME_LEN: usize = 64;
 
@@ -86,6 +89,7 @@ impl Bed {
                 format!("address add 10.77.1.1/24 dev {LAN}"),
                 format!("address add 10.77.2.1/24 dev {WAN}"),
                 format!("neighbour replace {DESTINATION} lladdr {mac} nud permanent dev {WAN}"),
+                format!("route add {FIRST_SUBSCRIBER}/9 via {DESTINATION}"),
             ] {
                 run("ip", &line)?;
             }
@@ -131,7 +135,7 @@ pub fn attach_pass() -> Result<Attached> {
 
 fn attach(name: &'static str, device: &str) -> Result<Attached> {
     let ifindex = netdev::by_name(device)?.ifindex;
-    let mut ebpf = open(0)?;
+    let mut ebpf = open(&[])?;
     let program: &mut Xdp = BASELINE.xdp(&mut ebpf, name)?;
     program.load().into_diagnostic()?;
     program
@@ -141,16 +145,18 @@ fn attach(name: &'static str, device: &str) -> Result<Attached> {
     Ok(Attached { _ebpf: ebpf })
 }
 
-/// The baseline object, without the kernel's BTF: its programs trace nothing, and parsing takes longer than a turn.
+/// The baseline object with constants, without the kernel's BTF: its programs trace nothing, and parsing takes longer than
+/// a turn.
 ///
 /// # Errors
 ///
-/// aya cannot make the map.
-pub fn open(target: u32) -> Result<Ebpf> {
-    EbpfLoader::new()
-        .override_global(names::GLOBAL_BASE_TARGET, &target, true)
-        .load(BASELINE.bytes)
-        .into_diagnostic()
+/// aya cannot make the maps.
+pub fn open(constants: &[(&'static str, u32)]) -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for (name, value) in constants {
+        loader.override_global(name, value, true);
+    }
+    loader.load(BASELINE.bytes).into_diagnostic()
 }
 
 /// Sets a kernel setting of the calling thread's namespace.

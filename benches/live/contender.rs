@@ -2,7 +2,7 @@
 
 use aya::{
     Ebpf, TestRun, TestRunAttrs, TestRunOptions,
-    maps::DevMapHash,
+    maps::{DevMapHash, ProgramArray},
     programs::{ProgramFd, Xdp, loaded_programs},
 };
 use aya_obj::programs::XdpAttachType;
@@ -16,7 +16,9 @@ use weir::{
 use weir_shared_maps::{CounterId, IngressCounter, PortCounter, names};
 
 use super::{
-    bed::{Attached, Bed, Counts, LAN, WAN, attach_pass, attach_sink, counts, frame, open, run},
+    bed::{
+        Attached, Bed, Counts, FIRST_SUBSCRIBER, LAN, WAN, attach_pass, attach_sink, counts, frame, open, run,
+    },
     report::median,
 };
 
@@ -25,6 +27,12 @@ const BATCH: u32 = 64;
 /// Frames of one test run. Its pages are made anew and then used in turn, 64 to a batch, so each loses at most half
 /// of its 255 hops; `Turn::check` proves that none ran out.
 const FRAMES_PER_CALL: u32 = BATCH * 128;
+/// Test runs before those that are measured.
+const WARM_UP: u32 = 2;
+/// The same where addresses are drawn from [`MANY`]: the state of most subscribers has been in the caches once.
+const WARM_UP_SPREAD: u32 = 24;
+const FEW: u32 = 10;
+const MANY: u32 = 100_000;
 
 /// The contenders, in the order of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +57,16 @@ pub enum Contender {
     WeirFairness,
     /// weir with four classes, eight rules on five dimensions, and fairness hashes.
     WeirClasses,
-    /// weir with 10 subscribers.
-    WeirTen,
-    /// weir with 100,000 subscribers.
-    WeirManyThousand,
+    /// The price of making a frame, sending it to an address drawn at random, and throwing it away.
+    SpreadDrop,
+    /// weir with 10 subscribers, each frame to one of them; they are looked up, and have no ceiling here.
+    WeirFewFound,
+    /// The same with 100,000.
+    WeirManyFound,
+    /// weir with 10 subscribers, each frame to one of them; each has a ceiling, and its part of the class.
+    WeirFew,
+    /// The same with 100,000.
+    WeirMany,
     /// The stack forwards.
     Kernel,
     /// The stack forwards into an HTB class of 100 Gbit/s.
@@ -61,7 +75,7 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
@@ -72,8 +86,11 @@ impl Contender {
         Self::WeirEightClasses,
         Self::WeirFairness,
         Self::WeirClasses,
-        Self::WeirTen,
-        Self::WeirManyThousand,
+        Self::SpreadDrop,
+        Self::WeirFewFound,
+        Self::WeirManyFound,
+        Self::WeirFew,
+        Self::WeirMany,
         Self::Kernel,
         Self::KernelHtb,
     ];
@@ -91,10 +108,38 @@ impl Contender {
             Self::WeirEightClasses => "weir, 8 classes",
             Self::WeirFairness => "weir, 1 class with fair flows",
             Self::WeirClasses => "weir, 4 classes, 8 rules, hashes",
-            Self::WeirTen => "weir, 10 subscribers",
-            Self::WeirManyThousand => "weir, 100,000 subscribers",
+            Self::SpreadDrop => "generator to drawn addresses + drop",
+            Self::WeirFewFound => "weir, 10 subscribers without ceilings",
+            Self::WeirManyFound => "weir, 100,000 subscribers without ceilings",
+            Self::WeirFew => "weir, 10 subscribers",
+            Self::WeirMany => "weir, 100,000 subscribers",
             Self::Kernel => "kernel forwarding",
             Self::KernelHtb => "kernel forwarding + HTB",
+        }
+    }
+
+    /// What made its frames.
+    pub fn generator(self) -> Self {
+        if self.addresses() == 0 { Self::Drop } else { Self::SpreadDrop }
+    }
+
+    /// From how many addresses those of its frames are drawn; 0 where they all go to one.
+    fn addresses(self) -> u32 {
+        match self {
+            Self::WeirFewFound | Self::WeirFew => FEW,
+            Self::SpreadDrop | Self::WeirManyFound | Self::WeirMany => MANY,
+            Self::Drop
+            | Self::Redirect
+            | Self::Fib
+            | Self::FibEgress
+            | Self::Weir
+            | Self::WeirPolicer
+            | Self::WeirOneClass
+            | Self::WeirEightClasses
+            | Self::WeirFairness
+            | Self::WeirClasses
+            | Self::Kernel
+            | Self::KernelHtb => 0,
         }
     }
 }
@@ -126,9 +171,11 @@ impl Stage {
                 | Contender::WeirEightClasses
                 | Contender::WeirFairness
                 | Contender::WeirClasses
-                | Contender::WeirTen
-                | Contender::WeirManyThousand => return Ok((None, attached)),
-                Contender::Drop => baseline(names::PROG_BASE_DROP, target, false)?,
+                | Contender::WeirFewFound
+                | Contender::WeirManyFound
+                | Contender::WeirFew
+                | Contender::WeirMany => return Ok((None, attached)),
+                Contender::Drop | Contender::SpreadDrop => baseline(names::PROG_BASE_DROP, target, false)?,
                 Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
                 Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
                 Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, true)?,
@@ -163,8 +210,10 @@ impl Stage {
             let started = match self.contender {
                 Contender::Weir => Some(weir("mode = \"bottleneck\"\n", 0)?),
                 Contender::WeirClasses => Some(weir(CLASSES, 0)?),
-                Contender::WeirTen => Some(weir(SUBSCRIBERS, 10)?),
-                Contender::WeirManyThousand => Some(weir(SUBSCRIBERS, 100_000)?),
+                Contender::WeirFewFound => Some(weir(&subscribers("up"), FEW)?),
+                Contender::WeirManyFound => Some(weir(&subscribers("up"), MANY)?),
+                Contender::WeirFew => Some(weir(&subscribers("down"), FEW)?),
+                Contender::WeirMany => Some(weir(&subscribers("down"), MANY)?),
                 Contender::WeirPolicer => Some(weir("mode = \"policer\"\nrate = \"100gbit\"\n", 0)?),
                 Contender::WeirOneClass => Some(weir(&classes(1, ""), 0)?),
                 Contender::WeirEightClasses => Some(weir(&classes(8, ""), 0)?),
@@ -173,14 +222,23 @@ impl Stage {
                 | Contender::Redirect
                 | Contender::Fib
                 | Contender::FibEgress
+                | Contender::SpreadDrop
                 | Contender::Kernel
                 | Contender::KernelHtb => None,
             };
             let program = started.as_ref().or(self.baseline.as_ref());
             let program = program.ok_or_else(|| miette!("nothing to run"))?;
             pin(cpu)?;
-            let turn = Turn { contender: self.contender, ifindex: netdev::by_name(LAN)?.ifindex, program };
-            turn.call(2)?;
+            let mut turn = Turn {
+                contender: self.contender,
+                ifindex: netdev::by_name(LAN)?.ifindex,
+                program,
+                spread: None,
+            };
+            if self.contender.addresses() > 0 {
+                turn.spread = Some(spread(self.contender.addresses(), turn.xdp()?)?);
+            }
+            turn.call(if turn.spread.is_some() { WARM_UP_SPREAD } else { WARM_UP })?;
             turn.settle();
             let before = turn.state()?;
             let ns = turn.call(calls)?;
@@ -197,6 +255,8 @@ struct Turn<'a> {
     contender: Contender,
     ifindex: u32,
     program: &'a Program,
+    /// The generator in front of it.
+    spread: Option<Ebpf>,
 }
 
 enum Program {
@@ -214,10 +274,7 @@ impl Turn<'_> {
     fn xdp(&self) -> Result<&Xdp> {
         match self.program {
             Program::Weir(weir) => Ok(&weir.0),
-            Program::Baseline(ebpf, name) => {
-                let program = ebpf.program(name).ok_or_else(|| miette!("the object has no {name}"))?;
-                program.try_into().into_diagnostic()
-            }
+            Program::Baseline(ebpf, name) => program(ebpf, name),
         }
     }
 
@@ -230,7 +287,10 @@ impl Turn<'_> {
             .iter()
             .flat_map(|word: &u32| word.to_ne_bytes())
             .collect();
-        let program = self.xdp()?;
+        let program = match &self.spread {
+            Some(ebpf) => program(ebpf, names::PROG_BASE_SPREAD)?,
+            None => self.xdp()?,
+        };
         let mut samples = Vec::new();
         for _ in 0..calls {
             let options = TestRunOptions {
@@ -279,7 +339,7 @@ impl Turn<'_> {
         let sunk = after.counts.sunk.wrapping_sub(before.counts.sunk);
         let forwarded = after.counts.forwarded.wrapping_sub(before.counts.forwarded);
         let (expected_sunk, expected_forwarded) = match self.contender {
-            Contender::Drop => (0, 0),
+            Contender::Drop | Contender::SpreadDrop => (0, 0),
             Contender::Redirect
             | Contender::Fib
             | Contender::FibEgress
@@ -289,8 +349,10 @@ impl Turn<'_> {
             | Contender::WeirEightClasses
             | Contender::WeirFairness
             | Contender::WeirClasses
-            | Contender::WeirTen
-            | Contender::WeirManyThousand => (frames, 0),
+            | Contender::WeirFewFound
+            | Contender::WeirManyFound
+            | Contender::WeirFew
+            | Contender::WeirMany => (frames, 0),
             Contender::Kernel | Contender::KernelHtb => (frames, frames),
         };
         let weir: Vec<u64> = after.weir.iter().zip(before.weir).map(|(a, b)| a.wrapping_sub(b)).collect();
@@ -310,7 +372,7 @@ impl Turn<'_> {
 
 /// Loads a program of the baseline object, with the port in its devmap.
 fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
-    let mut ebpf = open(target)?;
+    let mut ebpf = open(&[(names::GLOBAL_BASE_TARGET, target)])?;
     let chained: Option<ProgramFd> = if egress {
         let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_EGRESS)?;
         program.load().into_diagnostic()?;
@@ -323,6 +385,22 @@ fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
     devmap.insert(target, target, chained.as_ref(), 0).into_diagnostic()?;
     BASELINE.xdp(&mut ebpf, name)?.load().into_diagnostic()?;
     Ok(Program::Baseline(ebpf, name))
+}
+
+/// A generator that sends frames to `addresses` addresses and goes on with `next`.
+fn spread(addresses: u32, next: &Xdp) -> Result<Ebpf> {
+    let first = u32::from(FIRST_SUBSCRIBER);
+    let mut ebpf = open(&[(names::GLOBAL_BASE_FIRST, first), (names::GLOBAL_BASE_COUNT, addresses)])?;
+    let map = ebpf.map_mut(names::MAP_BASE_NEXT).ok_or_else(|| miette!("the object has no program array"))?;
+    let mut programs = ProgramArray::try_from(map).into_diagnostic()?;
+    programs.set(0, next.fd().into_diagnostic()?, 0).into_diagnostic()?;
+    BASELINE.xdp(&mut ebpf, names::PROG_BASE_SPREAD)?.load().into_diagnostic()?;
+    Ok(ebpf)
+}
+
+fn program<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+    let program = ebpf.program(name).ok_or_else(|| miette!("the object has no {name}"))?;
+    program.try_into().into_diagnostic()
 }
 
 /// A policed port with `count` classes of different priorities and guarantees; the frames are the last one's.
@@ -341,9 +419,13 @@ const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[
     [[rule]]\nclass = \"c\"\nsource = \"192.0.2.0/24\"\n[[rule]]\nclass = \"c\"\nsource = \"198.51.100.0/24\"\n\
     [[rule]]\nclass = \"c\"\nsize = \"1400..\"\n[[rule]]\nclass = \"d\"\nprotocol = \"udp\"\n";
 
-/// The frame's destination is one of them.
-const SUBSCRIBERS: &str = "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\ndown = \"100gbit\"\n\
-    [subscribers]\nfile = \"list.csv\"\n";
+/// A port towards subscribers whose plan limits the direction `limited`; frames go down.
+fn subscribers(limited: &str) -> String {
+    format!(
+        "subscribers = \"destination\"\n[[plan]]\nname = \"p\"\n{limited} = \"100gbit\"\n\
+         [subscribers]\nfile = \"list.csv\"\n"
+    )
+}
 
 /// Starts weir with one port and `subscribers`, and finds the program that it attached to `lan0`.
 fn weir(port: &str, subscribers: u32) -> Result<Program> {
@@ -352,8 +434,8 @@ fn weir(port: &str, subscribers: u32) -> Result<Program> {
         std::process::id()
     );
     let list = || {
-        let last = u32::from(super::bed::DESTINATION);
-        let lines = (0..subscribers).map(|i| format!("s{i},{},p\n", std::net::Ipv4Addr::from(last - i)));
+        let first = u32::from(FIRST_SUBSCRIBER);
+        let lines = (0..subscribers).map(|i| format!("s{i},{},p\n", std::net::Ipv4Addr::from(first + i)));
         std::iter::once("name,prefixes,plan\n".to_owned()).chain(lines).collect()
     };
     let config = Config::from_toml_str_with("bench.toml", &text, &|_| Ok(list()))?;

@@ -3,7 +3,8 @@
 //! `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` (kernel 5.18) makes frames and runs them through an XDP
 //! program as a driver's NAPI poll does: redirects leave by the device map and its egress program, passes enter the
 //! stack. Contenders take turns in each round; figures are medians of the rounds. The cost of making a frame and
-//! throwing it away is measured beside the others and subtracted: what remains is net.
+//! throwing it away is measured beside the others and subtracted: what remains is net. Where each frame goes to another
+//! address, a program in front of the contender's draws it and writes it; what that costs is measured and subtracted alike.
 //!
 //! Everything happens in network namespaces of this process. Run it by `cargo xtask bench`.
 
@@ -17,7 +18,7 @@ use clap::Parser;
 use miette::{IntoDiagnostic, Result, WrapErr, ensure};
 
 use contender::{Contender, Stage};
-use report::{Report, Series};
+use report::Report;
 
 #[derive(Parser)]
 #[command(name = "live", about = "Nanoseconds per packet of weir and its baselines, with live frames (root)")]
@@ -31,6 +32,9 @@ struct Args {
     /// The CPU that does everything; the last one by default.
     #[arg(long)]
     cpu: Option<usize>,
+    /// Measure those contenders alone whose names contain this; may be repeated. Their generators are measured, too.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
     /// Write everything measured, sample by sample.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,7 +53,15 @@ fn main() -> Result<()> {
     let cpu = args.cpu.unwrap_or(cpus - 1);
 
     let mut stages = Vec::new();
+    let asked = |contender: &Contender| {
+        args.only.is_empty() || args.only.iter().any(|text| contender.name().contains(text.as_str()))
+    };
+    let generators: Vec<Contender> =
+        Contender::ALL.into_iter().filter(asked).map(Contender::generator).collect();
     for contender in Contender::ALL {
+        if !asked(&contender) && !generators.contains(&contender) {
+            continue;
+        }
         stages.push((Stage::build(contender)?, Vec::new()));
     }
     let bar = indicatif::ProgressBar::new(u64::from(args.rounds));
@@ -61,9 +73,8 @@ fn main() -> Result<()> {
     }
     bar.finish_and_clear();
 
-    let series =
-        stages.into_iter().map(|(stage, samples)| Series::new(stage.contender().name(), samples)).collect();
-    let report = Report::new(series, args.rounds, args.calls, cpu);
+    let measured = stages.into_iter().map(|(stage, samples)| (stage.contender(), samples)).collect();
+    let report = Report::new(measured, &args.only, args.rounds, args.calls, cpu);
     println!("{report}");
     if let Some(path) = &args.json {
         std::fs::write(path, report.to_json()?)

@@ -15,7 +15,7 @@ pub struct Series {
     contender: &'static str,
     /// Median nanoseconds per frame.
     ns: f64,
-    /// The same less the median of the generator.
+    /// The same less the median of its generator.
     net_ns: f64,
     /// One per round, in order.
     samples_ns: Vec<f64>,
@@ -50,46 +50,52 @@ struct Ratio {
     of_lowest: f64,
 }
 
-impl Series {
-    /// Samples of a contender, round by round.
-    pub fn new(contender: &'static str, samples_ns: Vec<f64>) -> Self {
-        Self { contender, ns: median(&samples_ns), net_ns: 0.0, samples_ns }
-    }
-
-    fn lowest(&self) -> f64 {
-        self.samples_ns.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-}
-
 impl Report {
-    /// Computes net costs and ratios; the first series is the generator.
-    pub fn new(mut contenders: Vec<Series>, rounds: u32, calls_per_turn: u32, cpu: usize) -> Self {
-        let (generator, floor) = contenders.first().map_or((0.0, 0.0), |first| (first.ns, first.lowest()));
-        for series in &mut contenders {
-            series.net_ns = series.ns - generator;
-        }
+    /// Computes net costs and ratios of what was measured.
+    pub fn new(
+        measured: Vec<(Contender, Vec<f64>)>,
+        only: &[String],
+        rounds: u32,
+        calls_per_turn: u32,
+        cpu: usize,
+    ) -> Self {
+        let only: String = only.iter().map(|text| format!(" --only \"{text}\"")).collect();
+        let of = |contender: Contender| measured.iter().find(|(other, _)| *other == contender);
+        let generator = |contender: Contender, number: fn(&[f64]) -> f64| {
+            of(contender.generator()).map_or(0.0, |(_, samples)| number(samples))
+        };
+        let net = |contender: Contender, number: fn(&[f64]) -> f64| {
+            of(contender).map(|(_, samples)| number(samples) - generator(contender, number))
+        };
         let pairs = [
             (Contender::Weir, Contender::Fib),
             (Contender::WeirPolicer, Contender::Fib),
             (Contender::Weir, Contender::FibEgress),
             (Contender::Kernel, Contender::Weir),
             (Contender::KernelHtb, Contender::WeirPolicer),
+            (Contender::WeirManyFound, Contender::WeirFewFound),
+            (Contender::WeirMany, Contender::WeirFew),
         ];
-        let find = |contender: Contender| contenders.iter().find(|s| s.contender == contender.name());
         let ratios = pairs
             .into_iter()
             .filter_map(|(of, to)| {
-                let (of, to) = (find(of)?, find(to)?);
                 Some(Ratio {
-                    of: of.contender,
-                    to: to.contender,
-                    ratio: of.net_ns / to.net_ns,
-                    of_lowest: (of.lowest() - floor) / (to.lowest() - floor),
+                    of: of.name(),
+                    to: to.name(),
+                    ratio: net(of, median)? / net(to, median)?,
+                    of_lowest: net(of, lowest)? / net(to, lowest)?,
                 })
             })
             .collect();
+        let contenders = measured.iter().map(|(contender, samples)| Series {
+            contender: contender.name(),
+            ns: median(samples),
+            net_ns: median(samples) - generator(*contender, median),
+            samples_ns: samples.clone(),
+        });
+        let contenders = contenders.collect();
         Self {
-            command: format!("cargo xtask bench --rounds {rounds} --calls {calls_per_turn}"),
+            command: format!("cargo xtask bench --rounds {rounds} --calls {calls_per_turn}{only}"),
             commit: commit(),
             kernel: clock::kernel(),
             machine: machine(),
@@ -132,7 +138,8 @@ impl fmt::Display for Report {
         table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["", "ns/packet", "net", "lowest", "highest"]);
         for series in &self.contenders {
             let highest = series.samples_ns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let numbers = [series.ns, series.net_ns, series.lowest(), highest].map(|n| format!("{n:.0}"));
+            let numbers =
+                [series.ns, series.net_ns, lowest(&series.samples_ns), highest].map(|n| format!("{n:.0}"));
             table.add_row(std::iter::once(series.contender.to_owned()).chain(numbers));
         }
         for column in table.column_iter_mut().skip(1) {
@@ -148,6 +155,10 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn lowest(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Middle value, or the mean of the two in the middle; 0 of nothing.

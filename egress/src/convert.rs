@@ -1,7 +1,7 @@
 //! Map layouts to algorithm state and back. Exhaustive both ways: a field that is added is not forgotten.
 
-use weir_aqm::{CodelVars, DrainVars, Nanos, Pace, Pi2Vars, drain::Outlier};
-use weir_shared_maps::{CodelState, DrainState, Pi2State, PortConfig};
+use weir_aqm::{CodelVars, DrainVars, Held, Level, Nanos, Pace, Pi2Vars, SignalVars, drain::Outlier};
+use weir_shared_maps::{CodelState, DrainState, Pi2State, PortConfig, SignalState};
 
 /// CoDel's variables out of a map value.
 #[inline(always)]
@@ -40,6 +40,48 @@ pub const fn codel_to_map(vars: &CodelVars) -> CodelState {
         last_count,
         dropping: dropping as u32,
         reserved: 0,
+    }
+}
+
+/// A signal out of a map value.
+#[inline(always)]
+pub const fn signal_from_map(state: &SignalState) -> SignalVars {
+    let SignalState {
+        until_ns,
+        since_ns,
+        level,
+        raised: _,
+        pressure_q32,
+        reserved: _,
+        paused_until_ns: _,
+        held_ns: [clear, congested, full],
+    } = *state;
+    SignalVars {
+        level: Level::from_u32(level),
+        since: Nanos::from_nanos(since_ns),
+        until: Nanos::from_nanos(until_ns),
+        pressure: pressure_q32,
+        held: Held {
+            clear: Nanos::from_nanos(clear),
+            congested: Nanos::from_nanos(congested),
+            full: Nanos::from_nanos(full),
+        },
+    }
+}
+
+/// A signal as a map value, beside what others write there: how often it was raised, and until when the port is paused.
+#[inline(always)]
+pub const fn signal_to_map(vars: &SignalVars, raised: u32, paused_until_ns: u64) -> SignalState {
+    let SignalVars { level, since, until, pressure, held: Held { clear, congested, full } } = *vars;
+    SignalState {
+        until_ns: until.as_nanos(),
+        since_ns: since.as_nanos(),
+        level: level.as_u32(),
+        raised,
+        pressure_q32: pressure,
+        reserved: 0,
+        paused_until_ns,
+        held_ns: [clear.as_nanos(), congested.as_nanos(), full.as_nanos()],
     }
 }
 

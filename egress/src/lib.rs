@@ -21,6 +21,7 @@ mod queue;
 pub use controller::AqmCell;
 pub use convert::{
     codel_from_map, codel_to_map, drain_from_map, drain_to_map, pace_from_map, pace_of_word, pace_word,
+    signal_from_map, signal_to_map,
 };
 pub use decision::Decision;
 pub use limits::{Limits, framing_of, limits, slots_admitted, stands, wire_bytes};

@@ -1,9 +1,12 @@
 //! After each batch: what the ring says about its queue, its drain rate and its signal.
 
-use weir_aqm::{Bytes, DrainParams, Level, Nanos, SignalParams, SignalVars, history};
+use weir_aqm::{Bytes, DrainParams, Level, Nanos, SignalParams, history};
 use weir_shared_maps::{DrainState, FLAG_TC, HistoryEntry, PortConfig, SignalState};
 
-use crate::{convert::drain_from_map, convert::drain_to_map, limits, slots_admitted, stands};
+use crate::{
+    convert::{drain_from_map, drain_to_map, signal_from_map, signal_to_map},
+    limits, slots_admitted, stands,
+};
 
 /// One look at a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,34 +72,22 @@ pub fn observe(
     }
     let limits = limits(config, vars.pace(), look.slots);
     let admitted = slots_admitted(look.slots, config.reserve_slots);
-    // At the limit egress refuses everything: what ingress drops then is what egress would drop. Not so with classes: the ring has room
-    // for some when others have filled it, and ingress, which backs off from a whole ring, would take it from all of them.
-    let blind = config.classes == 0;
+    // At the limit egress refuses everything, but for what a class is guaranteed: what ingress does about it is each class's choice.
     let params = SignalParams {
-        high: if blind { limits.limit } else { Nanos::MAX },
+        high: limits.limit,
         low: Nanos::from_nanos(limits.limit.as_nanos() - (limits.limit.as_nanos() >> 2)),
         congested: limits.target,
         congested_low: Nanos::from_nanos(limits.target.as_nanos() >> 1),
         hold_max: Nanos::from_nanos(config.signal_hold_ns),
-        slots_high: if blind && admitted != 0 { admitted } else { u32::MAX },
-        slots_low: if blind && admitted != 0 { admitted - (admitted >> 2) } else { u32::MAX },
+        slots_high: if admitted != 0 { admitted } else { u32::MAX },
+        slots_low: if admitted != 0 { admitted - (admitted >> 2) } else { u32::MAX },
     };
-    let mut vars = SignalVars {
-        level: Level::from_u32(signal.level),
-        since: Nanos::from_nanos(signal.since_ns),
-        until: Nanos::from_nanos(signal.until_ns),
-    };
+    let mut vars = signal_from_map(signal);
     let before = vars.level_at(look.now);
     let sojourn = if stands(config, measured.backlog) { predicted } else { Nanos::ZERO };
     vars.on_observation(&params, look.now, sojourn, look.occupancy);
     let entered = vars.level == Level::Full && before != Level::Full;
-    *signal = SignalState {
-        until_ns: vars.until.as_nanos(),
-        since_ns: vars.since.as_nanos(),
-        level: vars.level.as_u32(),
-        raised: signal.raised.wrapping_add(u32::from(entered)),
-        ..*signal
-    };
+    *signal = signal_to_map(&vars, signal.raised.wrapping_add(u32::from(entered)), signal.paused_until_ns);
     (measured, predicted)
 }
 
@@ -156,13 +147,25 @@ mod tests {
     }
 
     #[test]
-    fn ingress_never_backs_off_from_a_ring_whose_classes_it_cannot_tell_apart() {
-        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
-        let classes = PortConfig { classes: 2, ..config() };
-        for occupancy in [30, 1000] {
-            observe(&classes, &look(2_000_000, 1000, occupancy), &mut drain, &mut signal);
-            assert_eq!((signal.level, signal.raised), (weir_shared_maps::SIGNAL_CONGESTED, 0));
+    fn a_port_with_classes_says_the_same_of_its_ring_as_one_without() {
+        for classes in [0, 2] {
+            let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+            let config = PortConfig { classes, ..config() };
+            observe(&config, &look(2_000_000, 1000, 8), &mut drain, &mut signal);
+            assert_eq!(signal.level, weir_shared_maps::SIGNAL_CONGESTED);
+            assert!(0 < signal.pressure_q32 && signal.pressure_q32 < u32::MAX, "{signal:?}");
+            observe(&config, &look(2_001_000, 1000, 30), &mut drain, &mut signal);
+            assert_eq!((signal.level, signal.raised, signal.pressure_q32), (SIGNAL_FULL, 1, u32::MAX));
+            assert_eq!(signal.held_ns, [0, 1_000_000, 0]);
         }
+    }
+
+    #[test]
+    fn a_pause_of_the_link_partner_outlives_an_observation() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        signal.paused_until_ns = 7;
+        observe(&config(), &look(2_000_000, 1000, 30), &mut drain, &mut signal);
+        assert_eq!(signal.paused_until_ns, 7);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The decision on a port with classes: police, guarantee, share, control, and charge once.
 //!
-//! [`decide`] is asked about each packet, on state that the caller has to itself (in the kernel: behind one lock for each port).
-//! The strongest verdict wins, in this order:
+//! Each packet passes [`Work::police`], which any number of CPUs may ask at once, and then [`decide`], on state that the caller has
+//! to itself (in the kernel: behind one lock for each port). The strongest verdict wins, in this order:
 //!
 //! 1. the ring: nobody may fill it ([`Full`]);
 //! 2. the class's policer, where a colour is dropped;
@@ -11,8 +11,8 @@
 //! 6. one controller: the flow's where flows have one each, the subscriber's where its ceiling is what the packet waits for
 //!    longest, else the class's.
 //!
-//! A packet that is dropped is charged nowhere. One that passes is charged everywhere at once, and [`refund`] takes all of it
-//! back but the policer's, which measures what is offered.
+//! A packet that is dropped is charged nowhere but at its policer, which measures what is offered. One that passes is charged
+//! everywhere else at once, and [`refund`] takes that back.
 //!
 //! **Queues that are not there.** On a port with a rate, phantom queues drain by `rate x time`. In front of a real queue they
 //! drain down to what it holds, so that their sum is the ring's backlog, and no rate need be known: what left the ring has
@@ -34,7 +34,7 @@ pub use colour::af_colour;
 pub use entity::{FlowKey, NOWHERE};
 pub use params::{Link, Params};
 pub use ring::Full;
-pub use state::{ClassVars, Policy};
+pub use state::{Class, ClassVars, Policy};
 pub use steps::{Direct, Steps};
 pub use subscriber::weight as subscriber_weight;
 pub use work::Work;
@@ -116,6 +116,8 @@ pub struct Ruling {
     pub action: Action,
     /// The policer's colour, where the class has one.
     pub colour: Option<Colour>,
+    /// Whether that colour may be a shade too dark, because other CPUs won every swap of the policer's words.
+    pub policer_busy: bool,
     /// The code point to set, where it changes.
     pub dscp: Option<u8>,
     /// Whether an accepted packet was charged to the class's guaranteed rate; it borrowed otherwise.
@@ -151,14 +153,11 @@ pub struct Situation<'a> {
     pub meter: Option<&'a mut SubscriberMeter>,
 }
 
-/// Judges one packet and charges it if it passes. `work` has begun with the packet ([`Work::begin`]) and holds the
-/// ruling afterwards.
+/// Judges one packet and charges it if it passes. `work` has begun with the packet ([`Work::begin`]) and let it through
+/// [`Work::police`]; it holds the ruling afterwards.
 #[inline(always)]
 pub fn decide<S: Steps>(steps: &S, work: &mut Work, config: &ClassConfig, situation: Situation<'_>) {
     let Situation { policy, class, mut flow, group, rates, mut meter } = situation;
-    if work.ring_is_full() || steps.colour(work, config, class) {
-        return;
-    }
     steps.drain(work, policy);
     if let (Some(rates), Some(meter)) = (rates, &meter)
         && steps.ask_subscriber(work, rates, meter)

@@ -15,7 +15,7 @@ mod route;
 pub mod rules;
 pub mod subscriber;
 
-pub use back_off::{Backing, back_off};
+pub use back_off::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
 pub use classify::{Classified, ETH_MAC_MASK, addressed_to, classify, vlan_listed};
 pub use exit::{Exit, exit_of};
 pub use route::{FibAnswer, fib_exit};

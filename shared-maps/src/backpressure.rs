@@ -25,7 +25,8 @@ pub struct BackOff {
     pub on_full: u32,
     /// Where `spill` goes, an interface index; 0 for nowhere.
     pub spill_ifindex: u32,
-    /// Wire rate up to which diverted packets may enter the stack, as time per byte: mantissa; 0 is no bound.
+    /// Rate up to which diverted packets may enter the stack, as time per byte: mantissa; 0 is twice what the ring was
+    /// measured to drain.
     pub divert_pace_mult: u32,
     /// Shift belonging to `divert_pace_mult`.
     pub divert_pace_shift: u32,
@@ -37,6 +38,21 @@ pub struct BackOff {
 
 const _: () = assert!(size_of::<BackOff>() == 32);
 
+impl BackOff {
+    /// Ingress sends at every level: egress decides. The default of a class.
+    pub const NONE: Self = Self {
+        on_congested: ACTION_NONE,
+        on_full: ACTION_NONE,
+        spill_ifindex: 0,
+        divert_pace_mult: 0,
+        divert_pace_shift: 0,
+        pfc_priority: 0,
+        divert_burst_ns: 0,
+    };
+    /// Ingress drops what a full ring would refuse. The default of a port without classes.
+    pub const DROP_AT_FULL: Self = Self { on_full: ACTION_DROP, ..Self::NONE };
+}
+
 /// Buckets for each port in which ingress remembers where flows have gone. A power of two.
 pub const STICKY_BUCKETS: u32 = 8_192;
 
@@ -44,8 +60,8 @@ pub const STICKY_BUCKETS: u32 = 8_192;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct StickyState {
-    /// The way in the two lowest bits (`STICKY_*`), and above them, in units of 4 ns, when the flow's last packet will
-    /// have left by it: one word, so that no reader sees half an update.
+    /// The way in the two lowest bits (`STICKY_*`), and with these bits zero, when the last packet was sent by it
+    /// (`CLOCK_MONOTONIC`, ns): one word, so that no reader sees half an update.
     pub word: u64,
 }
 
@@ -56,18 +72,12 @@ pub const STICKY_DIVERTED: u64 = 1;
 /// By the spill port.
 pub const STICKY_SPILLED: u64 = 2;
 
-/// State of one port's diversion into the stack, and of its queueing discipline.
+/// State of one port's diversion into the stack.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct DivertState {
     /// Theoretical arrival time of the meter that bounds what enters the stack.
     pub tat_ns: u64,
-    /// Kernel address of the device's root qdisc (never written through), 0 while unknown.
-    pub qdisc_addr: u64,
-    /// When it was last looked up.
-    pub located_ns: u64,
-    /// Reserved, zero.
-    pub reserved: u64,
 }
 
 /// Until when the link partner has paused a port (IEEE 802.3 annex 31B; by priority, IEEE 802.1Q clause 36).

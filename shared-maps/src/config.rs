@@ -133,9 +133,12 @@ pub struct PortRoute {
     pub default_class: u16,
     /// `SIDE_*`: which address names the subscriber.
     pub side: u8,
-    /// Reserved, zero.
-    pub reserved: u8,
+    /// `ROUTE_*`.
+    pub flags: u8,
 }
+
+/// [`PortRoute::flags`]: the port has one ring, and the stack's frames enter it as redirected ones do.
+pub const ROUTE_SHARED_RING: u8 = 1;
 
 /// Where a driver keeps its TX ring: offsets in bytes, resolved from BTF by user space at load time.
 ///
@@ -177,11 +180,23 @@ pub struct RingRecipe {
     pub packed: u32,
     /// `sk_buff.queue_mapping`: the ring of a frame that the stack sends.
     pub skb_queue: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// `net_device.real_num_tx_queues`.
+    pub dev_txqs: u32,
+    /// `net_device._tx`, the array of `struct netdev_queue`; 0 where queueing disciplines cannot be read.
+    pub dev_tx: u32,
+    /// Size of `struct netdev_queue`.
+    pub txq_stride: u32,
+    /// `netdev_queue.qdisc`.
+    pub txq_qdisc: u32,
+    /// `Qdisc.flags`.
+    pub qdisc_flags: u32,
+    /// `Qdisc.state`.
+    pub qdisc_state: u32,
+    /// `Qdisc.q.qlen`.
+    pub qdisc_qlen: u32,
 }
 
-const _: () = assert!(size_of::<RingRecipe>() == 18 * 4);
+const _: () = assert!(size_of::<RingRecipe>() == 24 * 4);
 
 /// Words of the VLAN bitmap: one bit for each of 4,096 identifiers.
 pub const VLAN_WORDS: usize = 64;

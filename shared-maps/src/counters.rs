@@ -195,6 +195,8 @@ counters!(
     Diverted = "diverted",
     /// Sent out of another port by ingress because of the ring's signal; not among `Seen` here.
     Spilled = "spilled",
+    /// Packets that lost every compare-and-swap of the policer to other CPUs and were coloured a shade darker.
+    PolicerBusy = "policer_busy",
 });
 
 /// Per-CPU value of one ingress device, indexed by [`IngressCounter`].

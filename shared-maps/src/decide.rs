@@ -95,20 +95,20 @@ pub struct PolicyState {
     pub unjudged_bytes: u64,
 }
 
-/// One class of one port.
+/// One class of one port. The policer's words change by compare and swap, the rest behind the port's lock.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ClassState {
+    /// Policer: theoretical arrival time at the peak rate.
+    pub peak_tat_ns: u64,
+    /// Policer: theoretical arrival time at the committed rate.
+    pub committed_tat_ns: u64,
     /// Theoretical arrival time at the guaranteed rate.
     pub rate_tat_ns: u64,
     /// Theoretical arrival time at the ceiling.
     pub ceil_tat_ns: u64,
     /// The class's phantom queue at the port.
     pub tag: TagState,
-    /// Policer: theoretical arrival time at the peak rate.
-    pub peak_tat_ns: u64,
-    /// Policer: theoretical arrival time at the committed rate.
-    pub committed_tat_ns: u64,
     /// The class's controller.
     pub aqm: AqmState,
     /// The phantom queues of its flows, hosts or subscribers.

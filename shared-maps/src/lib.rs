@@ -27,8 +27,8 @@ pub use backpressure::{
 pub use config::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_ECN,
     FLAG_HEAD_SOJOURN, FLAG_TC, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK,
-    MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, RingRecipe, STACK_CHARGE,
-    STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
+    MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortRoute, ROUTE_SHARED_RING, RingRecipe,
+    STACK_CHARGE, STACK_DECIDE, STACK_IGNORE, VLAN_WORDS,
 };
 pub use counters::{
     ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, PortCounter, PortCounters,

@@ -101,10 +101,13 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 3] = ["WEIR_DESK", "WEIR_WORK", "WEIR_STACK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 39] = [
+pub const PINNED_MAPS: [&str; 42] = [
     MAP_STACK_META,
     MAP_RULE_INGRESS,
     MAP_RULE_MARK,
+    MAP_BACK_OFF,
+    MAP_STICKY,
+    MAP_DIVERT,
     MAP_CLASS_PLACES,
     MAP_POLICY,
     MAP_CLASS_STATE,
@@ -173,12 +176,16 @@ pub const PROG_BASE_PASS: &str = "base_pass";
 pub const PROG_BASE_DROP: &str = "base_drop";
 /// XDP program that redirects everything to one device, unparsed (benchmarks).
 pub const PROG_BASE_REDIRECT: &str = "base_redirect";
+/// XDP program that sends frames to addresses drawn at random and goes on with another one (benchmarks).
+pub const PROG_BASE_SPREAD: &str = "base_spread";
 /// XDP program that routes by `bpf_fib_lookup` and redirects: what a router without weir runs.
 pub const PROG_BASE_FIB: &str = "base_fib";
 /// Devmap program that passes everything (benchmarks).
 pub const PROG_BASE_EGRESS: &str = "base_egress";
 /// The devmap of the baseline programs: ifindex → (ifindex, optional program).
 pub const MAP_BASE_DEVMAP: &str = "BASE_DEVMAP";
+/// The program that `base_spread` goes on with.
+pub const MAP_BASE_NEXT: &str = "BASE_NEXT";
 
 /// `u32`: which ingress device this copy of the program serves.
 pub const GLOBAL_INGRESS_INDEX: &str = "INGRESS_INDEX";
@@ -206,6 +213,8 @@ pub const GLOBAL_PLAN_CLASSES: &str = "PLAN_CLASSES";
 pub const GLOBAL_HASHES: &str = "HASHES";
 /// `u32`: what the hashes begin with, different in each instance.
 pub const GLOBAL_HASH_SEED: &str = "HASH_SEED";
+/// `u32`: bit `1 << ACTION_*` of each action that a class takes; zero removes the look at the signal.
+pub const GLOBAL_ACTIONS: &str = "ACTIONS";
 /// `u32`: which port this copy of the egress program serves.
 pub const GLOBAL_PORT_INDEX: &str = "PORT_INDEX";
 /// `u32`: one of the `MODE_*` values; the other modes' code is removed at load.
@@ -222,3 +231,7 @@ pub const GLOBAL_CLASSES: &str = "CLASSES";
 pub const GLOBAL_FRAMING: &str = "FRAMING";
 /// `u32`: the target of `base_redirect`, an ifindex.
 pub const GLOBAL_BASE_TARGET: &str = "BASE_TARGET";
+/// `u32`: the first address that `base_spread` draws.
+pub const GLOBAL_BASE_FIRST: &str = "BASE_FIRST";
+/// `u32`: how many addresses it draws from.
+pub const GLOBAL_BASE_COUNT: &str = "BASE_COUNT";

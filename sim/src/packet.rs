@@ -27,6 +27,25 @@ impl Ecn {
     }
 }
 
+/// The transport protocol of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    #[default]
+    Udp,
+}
+
+/// What a flow is addressed to: rules of classes look at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Its destination port.
+    pub port: u16,
+}
+
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -44,6 +63,8 @@ pub struct Packet {
     pub host: u16,
     /// Differentiated services code point, 0 to 63 (RFC 2474).
     pub dscp: u8,
+    /// What it is addressed to.
+    pub service: Service,
     /// May be changed to [`Ecn::Ce`] on the way.
     pub ecn: Ecn,
 }

@@ -117,6 +117,8 @@ pub struct Flow {
     pub host: u16,
     /// Differentiated services code point.
     pub dscp: u8,
+    /// Destination port; flows alike take this one and those after it, short flows this one.
+    pub port: u16,
 }
 
 /// What a flow sends.
@@ -250,6 +252,7 @@ impl Flow {
             extra_delay: Nanos::ZERO,
             host: 0,
             dscp: 0,
+            port: 0,
         }
     }
 

@@ -61,6 +61,10 @@ fn port_line(port: &Port) -> String {
     if port.stack != Stack::Decide {
         parts.push(format!("stack {}", port.stack.name()));
     }
+    if port.classes.is_empty() {
+        parts.push(port.back_off.words());
+    }
+    parts.extend(port.divert_rate.map(|rate| format!("divert_rate {}", show_rate(rate))));
     parts.join(", ")
 }
 
@@ -106,7 +110,7 @@ mod tests {
         assert_eq!(
             port_line(&config.ports[0]),
             "port wan0: policer, rate 1.5gbit, burst 32kb, codel target 2ms interval default limit default \
-             predicted sojourn no ECN"
+             predicted sojourn no ECN, congested none, full drop"
         );
     }
 }

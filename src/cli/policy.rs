@@ -35,6 +35,9 @@ fn class_words(class: &Class) -> String {
     parts.extend(class.ecn.map(|ecn| if ecn { "ECN" } else { "no ECN" }.to_owned()));
     parts.extend(class.aqm.as_ref().map(aqm));
     parts.extend(class.policer.as_ref().map(policer_words));
+    if !class.back_off.does_nothing() {
+        parts.push(class.back_off.words());
+    }
     parts.join(", ")
 }
 

@@ -8,6 +8,7 @@ use weir_aqm::{Nanos, Rate};
 use weir_shared_maps::{ClassCounter, CounterId as _, IngressCounter, PortCounter};
 
 use super::{Error, table::table};
+use crate::config::back_off::RunningBackOff;
 use crate::config::decode::RunningPlan;
 use crate::config::units::{show_rate, show_time};
 use crate::datapath::{ClassSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot};
@@ -121,6 +122,10 @@ fn render(snapshot: &Snapshot) -> String {
         }
         text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
         text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
+        text.push_str(&nonzero(&port.device, "by ingress", by_ingress(&port.counters)));
+    }
+    for (name, actions) in back_offs(snapshot) {
+        text.push_str(&format!("{name} backs off: {}\n", back_off_words(actions)));
     }
     if snapshot.ports.iter().any(|port| !port.classes.is_empty()) {
         text.push('\n');
@@ -261,6 +266,36 @@ fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'sta
     watched.into_iter().map(|counter| (counter.name(), value(counters, counter.name())))
 }
 
+/// What ingress did because of the port's signal, drops apart.
+fn by_ingress(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
+    let watched = [PortCounter::IngressMarked, PortCounter::Diverted, PortCounter::Spilled];
+    watched.into_iter().map(|counter| (counter.name(), value(counters, counter.name())))
+}
+
+/// What ingress does while a signal stands, of each port and class where it does anything.
+fn back_offs(snapshot: &Snapshot) -> impl Iterator<Item = (String, &RunningBackOff)> {
+    let all = snapshot.ports.iter().flat_map(|port| {
+        let classes = port.classes.iter();
+        let classes = classes.map(|class| (format!("{}/{}", port.device, class.name), Some(&class.back_off)));
+        std::iter::once((port.device.clone(), port.back_off.as_ref())).chain(classes)
+    });
+    all.filter_map(|(name, actions)| Some((name, actions?)))
+        .filter(|(_, actions)| (actions.on_congested, actions.on_full) != ("none", "none"))
+}
+
+/// `congested mark, full spill to wan1`.
+fn back_off_words(actions: &RunningBackOff) -> String {
+    let word = |action: &'static str| match (&actions.spill_to, action) {
+        (Some(device), "spill") => format!("spill to {device}"),
+        (_, "divert") => {
+            let bound = actions.divert_bps.map_or_else(|| "twice the drain rate".to_owned(), bits);
+            format!("divert up to {bound}")
+        }
+        (_, action) => action.to_owned(),
+    };
+    format!("congested {}, full {}", word(actions.on_congested), word(actions.on_full))
+}
+
 /// `wan0 drops: aqm 3, limit 1`, or nothing where all are zero.
 fn nonzero(device: &str, what: &str, counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     let shown: Vec<String> =
@@ -305,6 +340,22 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(!text.contains("limit 0"), "{text}");
+    }
+
+    #[test]
+    fn the_actions_of_a_port_are_shown_with_where_they_lead_and_none_is_not() {
+        let mut snapshot = snapshot();
+        snapshot.ports[0].back_off = Some(RunningBackOff {
+            on_congested: "divert",
+            on_full: "spill",
+            spill_to: Some("wan1".to_owned()),
+            divert_bps: Some(8_000_000),
+        });
+        let line = "wan0 backs off: congested divert up to 8mbit, full spill to wan1\n";
+        assert!(render(&snapshot).contains(line), "{}", render(&snapshot));
+        snapshot.ports[0].back_off =
+            Some(RunningBackOff { on_congested: "none", on_full: "none", spill_to: None, divert_bps: None });
+        assert!(!render(&snapshot).contains("backs off"));
     }
 
     #[test]

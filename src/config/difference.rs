@@ -51,6 +51,8 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         default_class,
         subscribers,
         stack,
+        back_off,
+        divert_rate,
     } = running;
     let keys: Vec<&str> = [
         ("mode", *mode != new.mode),
@@ -64,6 +66,8 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("default_class", *default_class != new.default_class),
         ("subscribers", *subscribers != new.subscribers),
         ("stack", *stack != new.stack),
+        ("on_congested, on_full, spill_to", *back_off != new.back_off),
+        ("divert_rate", *divert_rate != new.divert_rate),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

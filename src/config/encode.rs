@@ -150,7 +150,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
     })
 }
 
-/// What ingress must know of the port `index`.
+/// What ingress must know of the port `index`; the flags depend on its driver.
 pub fn port_route(index: u32, port: &Port, facts: &PortFacts) -> PortRoute {
     PortRoute {
         port: index,
@@ -159,7 +159,7 @@ pub fn port_route(index: u32, port: &Port, facts: &PortFacts) -> PortRoute {
         // At most MAX_CLASSES.
         default_class: port.default_class as u16,
         side: policy::side(port.subscribers),
-        reserved: 0,
+        flags: 0,
     }
 }
 
@@ -347,7 +347,7 @@ mod tests {
         let config = encode("overhead = -4\nmpu = 84");
         assert_eq!((config.ifindex, config.ring_base, config.rings, config.ring_slots), (7, 3, 2, 1_000));
         assert_eq!((config.overhead_bytes, config.mpu_bytes, config.netns_inum), (-4, 84, 4_026_531_840));
-        let route = PortRoute { port: 5, ring_base: 3, rings: 2, default_class: 0, side: 0, reserved: 0 };
+        let route = PortRoute { port: 5, ring_base: 3, rings: 2, default_class: 0, side: 0, flags: 0 };
         assert_eq!(port_route(5, &port(""), &FACTS), route);
     }
 

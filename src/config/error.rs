@@ -7,6 +7,7 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
+use super::back_off::BackOffRule;
 use super::model::NameError;
 use super::policy::PolicyRule;
 use super::units::UnitError;
@@ -332,6 +333,10 @@ pub enum Rule {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Policy(PolicyRule),
+    /// A rule of what ingress does while a signal stands.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    BackOff(BackOffRule),
     /// A time of zero.
     #[error("must be above 0")]
     #[diagnostic(code(weir::config::time_zero), help("for example: {example}"))]

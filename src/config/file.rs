@@ -8,6 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::back_off::BackOffTable;
 use super::error::{Problem, Rule, Source};
 use super::policy::file::{ClassTable, PolicyTables};
 
@@ -134,6 +135,10 @@ pub struct PortTable {
     pub subscribers: Field<String>,
     /// `stack`
     pub stack: Field<String>,
+    /// `on_congested`, `on_full`, `spill_to`
+    pub back_off: BackOffTable,
+    /// `divert_rate`
+    pub divert_rate: Field<String>,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -204,6 +209,10 @@ const PORT_KEYS: &[&str] = &[
     "default_class",
     "subscribers",
     "stack",
+    "on_congested",
+    "on_full",
+    "spill_to",
+    "divert_rate",
 ];
 const AQM_KEYS: &[&str] = &["algorithm", "target", "interval", "limit", "sojourn", "ecn"];
 
@@ -271,6 +280,8 @@ impl Reader<'_> {
             default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
             stack: self.text(&place, "stack", table, "stack = \"decide\""),
+            back_off: self.back_off(&place, table),
+            divert_rate: self.text(&place, "divert_rate", table, "divert_rate = \"50mbit\""),
             place,
             span,
         }

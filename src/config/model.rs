@@ -9,6 +9,7 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, Nanos, Rate};
 
+use super::back_off::BackOff;
 use super::error::{ConfigError, MAX_FILE_BYTES, Source};
 use super::policy::{Class, Policy, Side};
 use super::{file, validate};
@@ -155,6 +156,10 @@ pub struct Port {
     pub subscribers: Option<Side>,
     /// What becomes of frames that the kernel's stack sends through the device.
     pub stack: Stack,
+    /// What ingress does while the port's signal stands, where the port has no classes; each class has its own.
+    pub back_off: BackOff,
+    /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
+    pub divert_rate: Option<Rate>,
 }
 
 /// What becomes of frames that the kernel's stack sends through a port: the router's own, and those that ingress passes to it.

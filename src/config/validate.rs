@@ -102,6 +102,7 @@ impl Check<'_> {
         let ports: Vec<_> = file.ports.iter().map(|table| self.port(table)).collect();
         self.unique("an [[ingress]]", file.ingress.iter().map(|table| (table.place.as_str(), &table.device)));
         self.unique("a [[port]]", file.ports.iter().map(|table| (table.place.as_str(), &table.device)));
+        self.back_offs(&file.ports, &ports);
         let policy = self.policy(file);
         Some(Config {
             instance: instance.unwrap_or_default(),
@@ -204,6 +205,7 @@ impl Check<'_> {
                 )),
             })
             .unwrap_or(Mode::Bottleneck);
+        let divert_rate = self.parsed(At { place, key: "divert_rate" }, &table.divert_rate, rate);
         let rate = self.parsed(At { place, key: "rate" }, &table.rate, rate);
         if let (true, true, Some(typed)) = (mode.has_meter(), table.rate.is_absent(), table.mode.get()) {
             let rule = Rule::MeterWithoutRate { mode: mode.name() };
@@ -224,7 +226,8 @@ impl Check<'_> {
         );
         let burst = self.burst(table, mode, i64::from(link.overhead));
         let aqm = self.aqm(place, &table.aqm, Algorithms::OfPort);
-        let mut classes = self.port_classes(table, rate);
+        let back_off = self.back_off_keys(place, &table.back_off);
+        let mut classes = self.port_classes(table, rate, &back_off);
         let subscribers =
             self.parsed(At { place, key: "subscribers" }, &table.subscribers, |word| match word {
                 "source" => Ok(Side::Source),
@@ -233,8 +236,9 @@ impl Check<'_> {
             });
         let stack = self.stack(table, mode);
         if subscribers.is_some() && classes.classes.is_empty() {
-            classes.classes.push(Class::implicit());
+            classes.classes.push(Class::implicit(back_off.of_class()));
         }
+        let back_off = if classes.classes.is_empty() { back_off.of_port() } else { back_off.of_class() };
         Some(Port {
             device: device?,
             mode,
@@ -249,6 +253,8 @@ impl Check<'_> {
             default_class: classes.default,
             subscribers,
             stack,
+            back_off,
+            divert_rate,
         })
     }
 

@@ -7,7 +7,7 @@ use aya::{
 };
 use weir_shared_maps::{
     DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_TC, IngressConfig, MODE_BOTTLENECK, PortConfig,
-    PortRoute, PortState, RingRecipe, RingState, names,
+    PortRoute, PortState, ROUTE_SHARED_RING, RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
@@ -170,6 +170,8 @@ impl Instance {
         let roster = Roster::after(&Roster::default(), config);
         let arrive: Vec<u32> = ingress.iter().map(|(_, device)| device.ifindex).collect();
         policy::write(&directory, config, &rules, &encoded, &arrive, &roster)?;
+        let ports: Vec<u32> = planned.iter().map(|p| p.facts.ifindex).collect();
+        policy::write_back_off(&directory, config, &encoded, &ports)?;
         let (links, notes) = attach_observers(&mut observer)?;
         for (name, link) in links {
             pins.keep(link, name)?;
@@ -239,7 +241,6 @@ impl Instance {
             pins.describe(&manifest(config, &planned, &ingress).to_json())?;
             Reader::open(config.instance.as_str())
         })();
-        let ports = planned.iter().map(|p| p.facts.ifindex).collect();
         let devices: Vec<String> = planned.iter().map(|p| p.device.name.clone()).collect();
         match started {
             Ok(reader) => {
@@ -448,10 +449,25 @@ fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortCon
             }
             rings.set(planned.facts.ring_base + ring, state, 0).map_err(Error::map(names::MAP_RINGS))?;
         }
-        let route = port_route(index, planned.port, &planned.facts);
+        let route = PortRoute {
+            flags: route_flags(&planned.recipe, &planned.facts),
+            ..port_route(index, planned.port, &planned.facts)
+        };
         routes.set(planned.facts.ifindex, route, 0).map_err(Error::map(names::MAP_ROUTES))?;
     }
     Ok(())
+}
+
+/// `ROUTE_*` of a port. Where a device has several rings, or rings set apart for XDP, the stack's frames enter others than
+/// redirected ones; on veth they enter the ring only where they can be aggregated (docs/observer.md).
+fn route_flags(recipe: &RingRecipe, facts: &PortFacts) -> u8 {
+    let shared = match recipe.driver {
+        DRIVER_TUN => facts.rings == 1,
+        // With one CPU a second pair would be set apart.
+        DRIVER_VIRTIO => facts.rings == 1 && recipe.cpus > 1,
+        _ => false,
+    };
+    if shared { ROUTE_SHARED_RING } else { 0 }
 }
 
 type Shared<'a> = Option<(&'a std::path::Path, Sizes)>;

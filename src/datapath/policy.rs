@@ -9,21 +9,22 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
 use ipnet::IpNet;
 use weir_shared_maps::{
-    AQM_NONE, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
-    DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, MAX_CLASSES, MAX_PLANS,
-    MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, SubscriberEntry, SubscriberKey4,
-    SubscriberKey6, SubscriberState, names,
+    AQM_NONE, BackOff, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
+    DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, FLAG_ECN, HASH_FLOW, MAX_CLASSES,
+    MAX_PLANS, MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, STICKY_BUCKETS, SubscriberEntry,
+    SubscriberKey4, SubscriberKey6, SubscriberState, names,
 };
 
 use super::batch::BatchMap;
 use super::roster::{Member, Roster};
 use super::{Error, Result};
-use crate::config::Config;
+use crate::config::back_off::{self, actions, moves_flows};
 use crate::config::policy::compile::{Compiled, compile};
 use crate::config::policy::encode::{
     SubscriberKey, class_at, class_config, hashes, plan_class, plan_config, prefix_masks, subscriber_key,
 };
 use crate::config::policy::place::{all_buckets, places};
+use crate::config::{Config, DeviceName};
 
 /// Entries of the maps whose size depends on the policy. The default is that of a configuration without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct PolicySizes {
     plans: u32,
     /// Flow buckets of all classes, at least 1.
     buckets: u32,
+    /// Buckets of flows that move between ways, at least 1.
+    sticky: u32,
 }
 
 impl Default for PolicySizes {
@@ -57,6 +60,7 @@ impl Default for PolicySizes {
             subscriber_prefixes: [1; 2],
             plans: 1,
             buckets: 1,
+            sticky: 1,
         }
     }
 }
@@ -75,6 +79,7 @@ impl PolicySizes {
             dimensions: compiled.dimensions,
             buckets: all_buckets(config).max(1),
             values: [compiled.mark.len().max(1) as u32, compiled.arrived.len() as u32 + 1],
+            sticky: if moves_flows(config) { config.ports.len() as u32 * STICKY_BUCKETS } else { 1 },
             prefixes: [
                 count(source, false),
                 count(destination, false),
@@ -128,6 +133,7 @@ impl PolicySizes {
             (names::MAP_SUBSCRIBERS4, subscribers4),
             (names::MAP_SUBSCRIBERS6, subscribers6),
             (names::MAP_SUBSCRIBER_STATE, self.subscribers),
+            (names::MAP_STICKY, self.sticky),
         ] {
             loader.map_max_entries(name, entries);
         }
@@ -142,12 +148,14 @@ fn with_room(count: usize) -> u32 {
 /// Load-time constants of the ingress programs, the same for all devices but for the rules.
 #[derive(Clone, Debug)]
 pub struct IngressConstants {
+    program: &'static str,
     meta: u32,
     dimensions: u32,
     subscribers: u32,
     plan_classes: u32,
     hashes: u32,
     seed: u32,
+    actions: u32,
     rules: Vec<u64>,
     all_rules: u64,
 }
@@ -158,8 +166,12 @@ impl IngressConstants {
         let classes = config.ports.iter().any(|port| !port.classes.is_empty());
         let subscribers = config.ports.iter().any(|port| port.subscribers.is_some());
         let marks = ports.iter().any(|port| port.flags & FLAG_ECN != 0 && port.aqm != AQM_NONE);
-        let meta = if classes || subscribers { 2 } else { u32::from(marks) };
+        let policy = classes || subscribers;
+        let meta = if policy { 2 } else { u32::from(marks) };
+        let moves = moves_flows(config);
+        let flow = if moves { HASH_FLOW } else { 0 };
         Self {
+            program: if policy || moves { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS },
             meta,
             // Without classes there is nothing that a rule could say.
             dimensions: if classes { compiled.dimensions } else { 0 },
@@ -167,27 +179,28 @@ impl IngressConstants {
             all_rules: if classes { every_rule(config) } else { 0 },
             subscribers: u32::from(subscribers),
             plan_classes: u32::from(subscribers && classes),
-            hashes: config.ports.iter().fold(0, |all, port| all | hashes(port)),
+            hashes: config.ports.iter().fold(flow, |all, port| all | hashes(port)),
+            actions: actions(config),
             seed: std::hash::RandomState::new().build_hasher().finish() as u32,
         }
     }
 
     /// The program that does what the configuration asks for.
     pub fn program(&self) -> &'static str {
-        if self.meta == 2 { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS }
+        self.program
     }
 
     /// The constants of the program of ingress device `index`.
-    pub fn globals(&self, index: usize) -> [(&'static str, u32); 8] {
+    pub fn globals(&self, index: usize) -> [(&'static str, u32); 9] {
         self.with_rules(self.rules.get(index).copied().unwrap_or(0))
     }
 
     /// Those of the program that describes what the stack sends: any rule may match.
-    pub fn of_stack(&self) -> [(&'static str, u32); 8] {
+    pub fn of_stack(&self) -> [(&'static str, u32); 9] {
         self.with_rules(self.all_rules)
     }
 
-    fn with_rules(&self, rules: u64) -> [(&'static str, u32); 8] {
+    fn with_rules(&self, rules: u64) -> [(&'static str, u32); 9] {
         [
             (names::GLOBAL_META, self.meta),
             (names::GLOBAL_RULES_LOW, rules as u32),
@@ -197,6 +210,7 @@ impl IngressConstants {
             (names::GLOBAL_PLAN_CLASSES, self.plan_classes),
             (names::GLOBAL_HASHES, self.hashes),
             (names::GLOBAL_HASH_SEED, self.seed),
+            (names::GLOBAL_ACTIONS, self.actions),
         ]
     }
 }
@@ -207,6 +221,24 @@ fn every_rule(config: &Config) -> u64 {
         0 => 0,
         count => u64::MAX >> (64 - count.min(64)),
     }
+}
+
+/// Writes what ingress does while a signal stands. `ifindexes` are those of the ports.
+pub(super) fn write_back_off(
+    directory: &Path,
+    config: &Config,
+    ports: &[PortConfig],
+    ifindexes: &[u32],
+) -> Result<()> {
+    let ifindex = |device: &DeviceName| {
+        let mut at = config.ports.iter().zip(ifindexes);
+        at.find(|(port, _)| port.device == *device).map(|(_, ifindex)| *ifindex)
+    };
+    let mut entries: Vec<(u32, BackOff)> = Vec::new();
+    for (index, (port, encoded)) in (0_u32..).zip(config.ports.iter().zip(ports)) {
+        entries.extend((index * MAX_CLASSES..).zip(back_off::entries(port, encoded, ifindex)));
+    }
+    BatchMap::open::<u32, BackOff>(directory, names::MAP_BACK_OFF)?.update(&entries)
 }
 
 /// Compiles the rules of a configuration.

@@ -7,13 +7,14 @@ use aya::{
     maps::{Array, Map, MapData, MapInfo, PerCpuArray},
 };
 use serde::{Deserialize, Serialize};
-use weir_aqm::{Level, Nanos, SignalVars};
+use weir_aqm::{Level, Nanos};
 use weir_shared_maps::{
-    ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters, MAX_CLASSES,
-    PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
+    BackOff, ClassConfig, ClassCounter, ClassCounters, CounterId, IngressCounter, IngressCounters,
+    MAX_CLASSES, PlanConfig, PortConfig, PortCounter, PortCounters, RingState, SubscriberState, names,
 };
 
 use super::{Error, Result, pins, roster::Roster};
+use crate::config::back_off::{self, RunningBackOff};
 use crate::config::decode::{
     RunningClass, RunningPlan, RunningPort, running_class, running_plan, running_port,
 };
@@ -27,6 +28,7 @@ pub struct Reader {
     port_counters: PerCpuArray<MapData, PortCounters>,
     classes: Array<MapData, ClassConfig>,
     class_counters: PerCpuArray<MapData, ClassCounters>,
+    back_off: Array<MapData, BackOff>,
 }
 
 /// Everything at one moment. Counters keep moving while it is taken: sums are exact once traffic has drained.
@@ -80,6 +82,8 @@ pub struct PortSnapshot {
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames egress saw, and those of the stack that it dropped, less those sent and those lost with a cause.
     pub unaccounted: i64,
+    /// What ingress does while a signal stands, where the whole port is one class.
+    pub back_off: Option<RunningBackOff>,
     /// One per class; empty where the whole port is one.
     pub classes: Vec<ClassSnapshot>,
     /// One per TX ring.
@@ -95,6 +99,8 @@ pub struct ClassSnapshot {
     pub default: bool,
     /// The map's entry.
     pub config: RunningClass,
+    /// What ingress does while a signal stands.
+    pub back_off: RunningBackOff,
     /// [`ClassCounter`] by name.
     pub counters: BTreeMap<&'static str, u64>,
 }
@@ -183,6 +189,7 @@ impl Reader {
             port_counters: per_cpu(&directory, names::MAP_PORT_COUNTERS)?,
             classes: array(&directory, names::MAP_CLASSES)?,
             class_counters: per_cpu(&directory, names::MAP_CLASS_COUNTERS)?,
+            back_off: array(&directory, names::MAP_BACK_OFF)?,
         })
     }
 
@@ -248,10 +255,19 @@ impl Reader {
                 name: name.clone(),
                 default: index as usize == manifest.default_class,
                 config: running_class(&config),
+                back_off: self.back_off(at)?,
                 counters: sum::<ClassCounter>(values.iter().map(|v| &v.slots)),
             })
         });
         classes.collect()
+    }
+
+    fn back_off(&self, entry: u32) -> Result<RunningBackOff> {
+        let found = self.back_off.get(&entry, 0).map_err(Error::map(names::MAP_BACK_OFF))?;
+        let ports = &self.manifest.ports;
+        let name =
+            |ifindex| ports.iter().find(|port| port.ifindex == ifindex).map(|port| port.device.clone());
+        Ok(back_off::running(&found, name))
     }
 
     /// State of one ring, for the lab's time series: a single map read.
@@ -302,6 +318,11 @@ impl Reader {
             config: running,
             counters,
             drops,
+            back_off: if manifest.classes.is_empty() {
+                Some(self.back_off(index * MAX_CLASSES)?)
+            } else {
+                None
+            },
             classes: self.classes(index, manifest)?,
             rings: rings.collect::<Result<_>>()?,
         })
@@ -379,11 +400,7 @@ fn sum<'a, C: CounterId>(cpus: impl Iterator<Item = &'a [u64; 32]>) -> BTreeMap<
 }
 
 fn ring_snapshot(index: u32, state: &RingState, now_ns: u64) -> RingSnapshot {
-    let signal = SignalVars {
-        level: Level::from_u32(state.signal.level),
-        since: Nanos::from_nanos(state.signal.since_ns),
-        until: Nanos::from_nanos(state.signal.until_ns),
-    };
+    let signal = weir_egress::signal_from_map(&state.signal);
     RingSnapshot {
         index,
         slots: state.slots,

@@ -87,7 +87,7 @@ impl KernelTypes {
         let device = self.find(None, "net_device")?;
         // Since 6.10 the private area is a member; before, it follows the struct, aligned to NETDEV_ALIGN (32).
         let dev_priv = device.offset("priv").unwrap_or_else(|_| device.size.next_multiple_of(32));
-        Ok(RingRecipe {
+        let mut recipe = RingRecipe {
             driver: DRIVER_NONE,
             dev_priv,
             dev_ifindex: device.offset("ifindex")?,
@@ -95,7 +95,26 @@ impl KernelTypes {
             net_inum: self.find(None, "net")?.offset("ns.inum")?,
             skb_queue: self.find(None, "sk_buff")?.offset("queue_mapping").unwrap_or(0),
             ..RingRecipe::default()
-        })
+        };
+        // Without them flows return from the stack after a long pause only.
+        if self.disciplines(&mut recipe).is_err() {
+            recipe.dev_tx = 0;
+        }
+        Ok(recipe)
+    }
+
+    /// Where a device's queueing disciplines say whether anything waits.
+    fn disciplines(&self, recipe: &mut RingRecipe) -> Result<(), RecipeError> {
+        let (device, queue) = (self.find(None, "net_device")?, self.find(None, "netdev_queue")?);
+        let discipline = self.find(None, "Qdisc")?;
+        recipe.dev_tx = device.offset("_tx")?;
+        recipe.dev_txqs = device.offset("real_num_tx_queues")?;
+        recipe.txq_stride = queue.size;
+        recipe.txq_qdisc = queue.offset("qdisc")?;
+        recipe.qdisc_flags = discipline.offset("flags")?;
+        recipe.qdisc_state = discipline.offset("state")?;
+        recipe.qdisc_qlen = discipline.offset("q.qlen")?;
+        Ok(())
     }
 
     fn ptr_ring(&self, module: &Module, recipe: &mut RingRecipe) -> Result<(), RecipeError> {
@@ -268,6 +287,8 @@ mod tests {
                 recipe.dev_priv >= 512 && recipe.ring > 0 && recipe.consumer > recipe.producer,
                 "{recipe:?}"
             );
+            assert!(recipe.txq_stride > recipe.txq_qdisc && recipe.dev_tx != recipe.dev_txqs, "{recipe:?}");
+            assert!(recipe.qdisc_qlen > recipe.qdisc_flags && recipe.qdisc_state > 0, "{recipe:?}");
         }
         assert!(matches!(types.recipe("nosuch"), Err(RecipeError::UnknownDriver { .. })));
     }

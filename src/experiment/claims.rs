@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use weir_sim::Congestion;
 
-use super::file::{Common, Key, RawExperiment};
+use super::file::{Key, RawExperiment};
 use super::model::{Claim, Claims, Family};
 
 /// The congestion controls of the simulator, by their names in a file. `bbr` is the kernel's, version 1.
@@ -33,22 +33,17 @@ pub(super) fn claims(raw: &RawExperiment) -> Claims {
 /// The places of everything that the lab cannot do, in the order of the tables here.
 fn only_simulator(raw: &RawExperiment) -> Vec<Range<usize>> {
     let mut spans = Spans::default();
-    spans.key(&raw.warmup).key(&raw.seed).key(&raw.seeds);
+    spans.key(&raw.seed).key(&raw.seeds);
     let link = raw.link.get_ref();
     spans.key(&link.trace).key(&link.jitter).key(&link.loss).key(&link.ring_per_cpu).key(&link.reclaim);
     spans.key(&link.reverse_loss).key(&link.fast_rate).key(&link.cpus).key(&link.poll);
     for tcp in &raw.tcp {
-        spans.key(&tcp.bytes).common(&tcp.common());
+        spans.key(&tcp.bytes).key(tcp.common().jitter);
     }
     for udp in raw.udp.iter().map(Spanned::get_ref) {
-        spans.key(&udp.pattern).key(&udp.on).key(&udp.off).key(&udp.ecn).common(&udp.common());
+        spans.key(&udp.pattern).key(&udp.on).key(&udp.off).key(udp.common().jitter);
     }
-    for short in &raw.short {
-        spans.0.push(short.congestion.span());
-    }
-    for probe in &raw.probe {
-        spans.key(&probe.host).key(&probe.dscp);
-    }
+    spans.0.extend(raw.short.iter().map(|short| short.congestion.span()));
     spans.0.extend(raw.sweep.iter().map(|sweep| sweep.key.span()));
     spans.0
 }
@@ -60,10 +55,6 @@ impl Spans {
     fn key<T>(&mut self, key: &Key<T>) -> &mut Self {
         self.0.extend(key.as_ref().map(Spanned::span));
         self
-    }
-
-    fn common(&mut self, common: &Common<'_>) -> &mut Self {
-        self.key(common.jitter).key(common.rtt).key(common.extra_delay).key(common.host).key(common.dscp)
     }
 }
 

@@ -68,6 +68,7 @@ macro_rules! flow_table {
         #[serde(deny_unknown_fields)]
         pub(super) struct $name {
             $(pub(super) $field: $type,)*
+            name: Key<String>,
             count: Key<u32>,
             start: Key<Time>,
             stop: Key<Time>,
@@ -76,13 +77,14 @@ macro_rules! flow_table {
             extra_delay: Key<Time>,
             host: Key<u16>,
             dscp: Key<u8>,
+            port: Key<u16>,
         }
 
         impl $name {
             /// The keys that all tables of flows have.
             pub(super) fn common(&self) -> Common<'_> {
-                let Self { count, start, stop, jitter, rtt, extra_delay, host, dscp, .. } = self;
-                Common { count, start, stop, jitter, rtt, extra_delay, host, dscp }
+                let Self { name, count, start, stop, jitter, rtt, extra_delay, host, dscp, port, .. } = self;
+                Common { name, count, start, stop, jitter, rtt, extra_delay, host, dscp, port }
             }
         }
     };
@@ -90,6 +92,7 @@ macro_rules! flow_table {
 
 /// The keys that all tables of flows have.
 pub(super) struct Common<'a> {
+    pub(super) name: &'a Key<String>,
     pub(super) count: &'a Key<u32>,
     pub(super) start: &'a Key<Time>,
     pub(super) stop: &'a Key<Time>,
@@ -98,6 +101,7 @@ pub(super) struct Common<'a> {
     pub(super) extra_delay: &'a Key<Time>,
     pub(super) host: &'a Key<u16>,
     pub(super) dscp: &'a Key<u8>,
+    pub(super) port: &'a Key<u16>,
 }
 
 flow_table!(RawTcp {
@@ -138,10 +142,12 @@ pub(super) enum RawSizes {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawProbe {
+    pub(super) name: Key<String>,
     pub(super) interval: Spanned<Time>,
     pub(super) size: Key<u16>,
     pub(super) host: Key<u16>,
     pub(super) dscp: Key<u8>,
+    pub(super) port: Key<u16>,
 }
 
 #[derive(Deserialize)]

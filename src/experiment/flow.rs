@@ -16,15 +16,19 @@ pub struct Span {
     pub jitter: Duration,
 }
 
-/// Where a flow comes from, in the simulator.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Origin {
+/// Who a flow is: what rules of classes can find it by, and what the report calls it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of its table, shared by all flows of the table; flows with a name are told apart in the report.
+    pub name: Option<Arc<str>>,
     /// One-way delay besides the link's, in each direction.
     pub extra_delay: Duration,
     /// Which host sends.
     pub host: u16,
     /// Differentiated services code point.
     pub dscp: u8,
+    /// Destination port.
+    pub port: u16,
 }
 
 /// One TCP flow.
@@ -38,12 +42,12 @@ pub struct TcpFlow {
     pub ecn: bool,
     /// Payload bytes to send; `None` is endless.
     pub bytes: Option<u64>,
-    /// Where it comes from.
-    pub origin: Origin,
+    /// Who it is.
+    pub identity: Identity,
 }
 
 /// One UDP flow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UdpFlow {
     /// Of the payload's IP packets plus Ethernet headers: the rate the link would see.
     pub rate: BitRate,
@@ -53,8 +57,8 @@ pub struct UdpFlow {
     pub span: Span,
     /// In which pattern; the lab's is constant.
     pub pattern: Pattern,
-    /// Where it comes from.
-    pub origin: Origin,
+    /// Who it is.
+    pub identity: Identity,
 }
 
 /// When a UDP flow's packets leave.
@@ -88,14 +92,14 @@ pub enum UdpEcn {
 }
 
 /// A flow whose packets follow an application.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ScriptedFlow {
     /// Which.
     pub application: Application,
     /// When it sends.
     pub span: Span,
-    /// Where it comes from.
-    pub origin: Origin,
+    /// Who it is.
+    pub identity: Identity,
 }
 
 /// Applications with packets of their own.
@@ -131,8 +135,8 @@ pub struct ShortFlows {
     pub sizes: Sizes,
     /// When they arrive.
     pub span: Span,
-    /// Where they come from.
-    pub origin: Origin,
+    /// Who they are.
+    pub identity: Identity,
 }
 
 /// How large short flows are, in payload bytes.
@@ -149,12 +153,12 @@ pub enum Sizes {
 }
 
 /// One stream of delay probes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Probe {
     /// Between two probes.
     pub interval: Duration,
     /// Payload bytes per probe.
     pub size: u16,
-    /// Where they come from.
-    pub origin: Origin,
+    /// Who they are.
+    pub identity: Identity,
 }

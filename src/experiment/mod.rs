@@ -28,7 +28,7 @@ mod tests;
 pub use claims::CONGESTIONS;
 pub use error::ExperimentError;
 pub use flow::{
-    Application, Origin, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,
+    Application, Identity, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,
 };
 pub use model::{Action, Event, Experiment, Family, Link, Seeds, SimulatedLink};
 pub use sweep::{Axis, Point};

@@ -66,8 +66,8 @@ fn a_good_file_is_read_whole() {
     assert_eq!((link.loss_ppm, link.reverse_loss_ppm, link.cpus, link.reclaim), (10_000, 1_000, 4, 8));
     assert!(link.ring_per_cpu);
     assert_eq!(link.fast_rate.bps(), 1_000_000_000);
-    let origin = e.tcp[0].origin;
-    assert_eq!((origin.extra_delay, origin.host, origin.dscp), (Duration::from_millis(15), 3, 46));
+    let identity = &e.tcp[0].identity;
+    assert_eq!((identity.extra_delay, identity.host, identity.dscp), (Duration::from_millis(15), 3, 46));
     assert_eq!(e.tcp[0].bytes, Some(100_000));
     assert_eq!(e.udp[0].pattern, Pattern::Constant { ecn: UdpEcn::Ect1 });
     let (on, off) = (Duration::from_secs(1), Duration::from_millis(500));
@@ -103,6 +103,16 @@ fn every_bad_value_of_a_simulator_key_is_refused_with_its_line_its_key_and_its_r
         ("bytes = 100000", "bytes = 0", 23, "tcp.bytes", "between 1 byte"),
         ("host = 3", "host = 65536", 24, "tcp.host", "invalid value"),
         ("dscp = 46\n[[udp]]", "dscp = 64\n[[udp]]", 25, "tcp.dscp", "between 0 and 63"),
+        ("host = 3", "port = 0", 24, "tcp.port", "between 1 and 65535"),
+        ("host = 3", "port = 65535\ncount = 2", 24, "tcp.port", "end at 65535"),
+        ("host = 3", "name = \" \"", 24, "tcp.name", "may not be empty"),
+        (
+            "ecn = \"ect1\"",
+            "port = 7\ncount = 2\n[[udp]]\nrate = \"1mbit\"\nport = 8",
+            32,
+            "udp.port",
+            "another flow",
+        ),
         ("rate = \"1mbit\"\n", "", 26, "udp", "a `rate`"),
         ("ecn = \"ect1\"", "ecn = \"ce\"", 28, "udp.ecn", "no ECN field"),
         (
@@ -206,8 +216,17 @@ interval = "10ms"
     let shared = Experiment::parse("t.toml", SHARED).unwrap();
     shared.check_for_lab().unwrap();
     shared.check_for_simulator().unwrap();
+    for (from, to) in [
+        ("[link]", "warmup = \"1s\"\n[link]"),
+        ("[[udp]]", "rtt = \"30ms\"\nhost = 1\ndscp = 8\nport = 80\nname = \"bulk\"\n[[udp]]"),
+        ("[[probe]]", "ecn = \"ect0\"\nextra_delay = \"3ms\"\ndscp = 46\n[[probe]]"),
+        ("interval =", "host = 2\ndscp = 46\nport = 53\nname = \"dns\"\ninterval ="),
+    ] {
+        let both = Experiment::parse("t.toml", &SHARED.replacen(from, to, 1)).unwrap();
+        both.check_for_lab().unwrap();
+        both.check_for_simulator().unwrap();
+    }
     let table = [
-        ("[link]", "warmup = \"1s\"\n[link]", "warmup"),
         ("[link]", "seed = 2\n[link]", "seed"),
         ("[link]", "seeds = 2\n[link]", "seeds"),
         ("ring =", "jitter = \"1ms\"\nring =", "link.jitter"),
@@ -219,17 +238,13 @@ interval = "10ms"
         ("ring =", "fast_rate = \"1gbit\"\nring =", "link.fast_rate"),
         ("ring =", "poll = \"1us\"\nring =", "link.poll"),
         ("[[udp]]", "bytes = 10\n[[udp]]", "tcp.bytes"),
-        ("[[udp]]", "rtt = \"30ms\"\n[[udp]]", "tcp.rtt"),
-        ("[[udp]]", "host = 1\n[[udp]]", "tcp.host"),
+        ("[[udp]]", "jitter = \"1ms\"\n[[udp]]", "tcp.jitter"),
         ("[[probe]]", "pattern = \"poisson\"\n[[probe]]", "udp.pattern"),
-        ("[[probe]]", "ecn = \"ect0\"\n[[probe]]", "udp.ecn"),
-        ("[[probe]]", "dscp = 46\n[[probe]]", "udp.dscp"),
         (
             "[[probe]]",
             "[[short]]\ncongestion = \"cubic\"\nper_second = 1\nsizes = 1\n[[probe]]",
             "short.congestion",
         ),
-        ("interval =", "dscp = 46\ninterval =", "probe.dscp"),
         ("[[probe]]", "[[sweep]]\nkey = \"link.ring\"\nvalues = [100]\n[[probe]]", "sweep.key"),
     ];
     for (from, to, want_key) in table {

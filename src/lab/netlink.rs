@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::neighbour::NeighbourState;
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 
 use super::error::{Error, Result};
@@ -143,6 +143,24 @@ pub async fn loopback_up(handle: &Handle) -> Result<()> {
         .execute()
         .await
         .map_err(Error::netlink("bring lo up"))
+}
+
+/// Takes all addresses of a prefix for this host's own, without giving them to a device (`ip route add local`).
+///
+/// # Errors
+/// [`Error::Netlink`] with the kernel's answer.
+pub async fn take_for_own(handle: &Handle, net: IpAddr, prefix: u8) -> Result<()> {
+    let action = format!("take the addresses of {net}/{prefix}");
+    let invalid = |_| Error::Os { action: action.clone(), source: std::io::ErrorKind::InvalidInput.into() };
+    let route = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(net, prefix)
+        .map_err(invalid)?
+        .kind(RouteType::Local)
+        .scope(RouteScope::Host)
+        .table_id(libc::RT_TABLE_LOCAL.into())
+        .output_interface(index_of(handle, "lo").await?)
+        .build();
+    handle.route().add(route).execute().await.map_err(Error::netlink(action))
 }
 
 fn route(destination: IpAddr, prefix: u8, gateway: IpAddr) -> Option<RouteMessage> {

@@ -17,20 +17,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::addresses::{
+    RECEIVER_V4, RECEIVER_V6, ROUTER_FAST_V4, ROUTER_FAST_V6, ROUTER_SLOW_V4, ROUTER_SLOW_V6, SENDER_V4,
+    SENDER_V6,
+};
 use super::device;
 use super::error::Result;
 use super::netlink::{self, Mac, Wiring};
 use super::netns::{Netns, PREFIX};
 use crate::experiment::{FAST_DEVICE, Family, SLOW_DEVICE};
-
-const SENDER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
-const ROUTER_FAST_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 254);
-const ROUTER_SLOW_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 254);
-const RECEIVER_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 2, 1);
-const SENDER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 1, 0, 0, 0, 1);
-const ROUTER_FAST_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 1, 0, 0, 0, 0xfe);
-const ROUTER_SLOW_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 2, 0, 0, 0, 0xfe);
-const RECEIVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 2, 0, 0, 0, 1);
 
 const SENDER_MAC: Mac = [0x02, 0x77, 0, 0, 1, 1];
 const ROUTER_FAST_MAC: Mac = [0x02, 0x77, 0, 0, 1, 0xfe];
@@ -69,26 +64,6 @@ impl fmt::Display for Host {
             Self::Router => "router",
             Self::Receiver => "receiver",
         })
-    }
-}
-
-impl Family {
-    /// The sender's address.
-    #[must_use]
-    pub const fn sender(self) -> IpAddr {
-        match self {
-            Self::Ipv4 => IpAddr::V4(SENDER_V4),
-            Self::Ipv6 => IpAddr::V6(SENDER_V6),
-        }
-    }
-
-    /// The receiver's address.
-    #[must_use]
-    pub const fn receiver(self) -> IpAddr {
-        match self {
-            Self::Ipv4 => IpAddr::V4(RECEIVER_V4),
-            Self::Ipv6 => IpAddr::V6(RECEIVER_V6),
-        }
     }
 }
 
@@ -150,7 +125,11 @@ impl Topology {
         sender.run(|| {
             netlink::with_handle(async |handle| netlink::rename_far_end(&handle, FAST_DEVICE).await)?;
             device::disable_offloads(FAST_DEVICE)?;
-            netlink::with_handle(async |handle| netlink::wire(&handle, &sender_wiring(settings)).await)
+            netlink::with_handle(async |handle| {
+                netlink::wire(&handle, &sender_wiring(settings)).await?;
+                let (hosts, prefix) = settings.family.hosts();
+                netlink::take_for_own(&handle, hosts, prefix).await
+            })
         })?;
         let receiver_tap = receiver.run(|| {
             let tap = device::create_tap(SLOW_DEVICE)?;
@@ -294,7 +273,12 @@ fn sender_wiring(settings: TopologySettings) -> Wiring {
 
 fn router_fast(settings: TopologySettings) -> Wiring {
     let own = dual(settings, ROUTER_FAST_V4, ROUTER_FAST_V6);
-    wiring(FAST_DEVICE, ROUTER_FAST_MAC, own, SENDER_MAC, dual(settings, SENDER_V4, SENDER_V6))
+    let sender = dual(settings, SENDER_V4, SENDER_V6);
+    let (hosts, prefix) = settings.family.hosts();
+    Wiring {
+        routes: vec![(hosts, prefix, settings.family.sender())],
+        ..wiring(FAST_DEVICE, ROUTER_FAST_MAC, own, SENDER_MAC, sender)
+    }
 }
 
 fn router_slow(settings: TopologySettings) -> Wiring {

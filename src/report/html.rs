@@ -3,6 +3,7 @@
 use super::Report;
 use super::error::Error;
 use super::grid::{Grid, Row};
+use super::groups;
 use super::plot::{Picture, svg};
 use super::table::causes;
 
@@ -35,6 +36,13 @@ pub fn html(report: &Report) -> Result<String, Error> {
     page.push_str("</tr></thead><tbody>\n");
     page.extend(grid.rows.iter().map(table_row));
     page.push_str("</tbody></table></div>\n");
+    if let Some((heads, rows)) = groups::rows(report) {
+        page.push_str("<div class=\"scroll\"><table><thead><tr>");
+        page.extend(heads.iter().map(|head| format!("<th>{}</th>", escape(head))));
+        page.push_str("</tr></thead><tbody>\n");
+        page.extend(rows.into_iter().map(|cells| table_row(&Row { cells, weir: false })));
+        page.push_str("</tbody></table></div>\n");
+    }
     for run in report.with_causes() {
         let (name, causes) = (escape(&run.contender), escape(&causes(run).join(", ")));
         page.push_str(&format!("<p class=\"sub\">drops of {name}: {causes}</p>\n"));

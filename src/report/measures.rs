@@ -31,7 +31,7 @@ pub struct DelaySummary {
 impl DelaySummary {
     /// Of `samples`; `None` where there are none. Quantiles are exact to three digits, the extremes to the nanosecond.
     #[must_use]
-    pub fn of(samples: &[DelaySample]) -> Option<Self> {
+    pub fn of<'s>(samples: impl IntoIterator<Item = &'s DelaySample>) -> Option<Self> {
         let mut recorder = DelayRecorder::new();
         for sample in samples {
             recorder.record(Nanos::from_nanos(sample.delay_ns));

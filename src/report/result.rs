@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::{ClassResult, Group};
 use super::measures::{DelaySummary, RingSummary, Samples, decimated};
 use crate::experiment::Experiment;
 use crate::experiment::units::nanos;
@@ -64,6 +65,8 @@ pub enum Place {
     Lab {
         /// The kernel.
         kernel: String,
+        /// What the measurements leave out at the start.
+        warmup_ns: u64,
     },
     /// The simulator.
     Simulator {
@@ -83,7 +86,7 @@ impl Place {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Lab { kernel } => kernel,
+            Self::Lab { kernel, .. } => kernel,
             Self::Simulator { simulator, .. } => simulator,
         }
     }
@@ -174,6 +177,12 @@ pub struct Run {
     pub lab: Option<LabFacts>,
     /// Per flow.
     pub flows: Vec<FlowResult>,
+    /// The flows whose tables have a name, together for each name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+    /// weir's classes, in the lab.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassResult>,
     /// Everything measured over time.
     #[serde(serialize_with = "decimated", default)]
     pub samples: Samples,
@@ -212,6 +221,8 @@ pub struct LabFacts {
     pub link_lost_ns: u64,
     /// Whether the link emulator ran in the real-time class.
     pub realtime: bool,
+    /// Ethernet frames without their check sequence that the slow link took from the router, over the measured time.
+    pub delivered_bps: u64,
 }
 
 /// What only the simulator knows of a run.
@@ -251,8 +262,15 @@ pub struct Distribution {
 pub struct FlowResult {
     /// Which flow ("tcp 0 (cubic)").
     pub flow: String,
-    /// Payload bytes that arrived.
+    /// The name of its table in the experiment file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Payload bytes that arrived: in the lab in the whole run, in the simulator in the measured time.
     pub bytes: u64,
+    /// Payload over the measured time.
+    pub goodput_bps: u64,
+    /// One-way delay of its frames; in the lab of UDP and probes.
+    pub delay_ns: Option<DelaySummary>,
     /// Packets sent (in the lab of UDP and probes).
     pub sent: Option<u64>,
     /// Packets that arrived (in the lab of UDP and probes).
@@ -267,10 +285,6 @@ pub struct FlowResult {
 /// What only the simulator knows of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SimulatedFlow {
-    /// Payload over the measured time.
-    pub goodput_bps: u64,
-    /// One-way delay of its frames.
-    pub delay_ns: Option<DelaySummary>,
     /// Times from the start to the last acknowledgement, of a group of short flows or a flow with an end.
     pub completion_ns: Option<Distribution>,
 }

@@ -3,6 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::grid::Grid;
+use super::groups;
 use super::result::{Place, Report, Run};
 
 /// The runs side by side, the skipped ones below with their reasons.
@@ -19,6 +20,15 @@ pub fn table(report: &Report) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = format!("{} on {}\n{table}\n", report.experiment, report.place.name());
+    if let Some((heads, rows)) = groups::rows(report) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED).set_content_arrangement(arrangement(report));
+        table.set_header(heads).add_rows(rows);
+        for column in table.column_iter_mut().skip(groups::TEXT) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text.push_str(&format!("{table}\n"));
+    }
     for note in notes(report) {
         text.push_str(&note);
         text.push('\n');

@@ -1,10 +1,12 @@
 //! Names of contenders to the simulator's contenders.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use weir_aqm::Rate;
-use weir_shared_maps::{DIM_DSCP, DIM_INGRESS, DIM_SIZE, DIM_SOURCE, PortConfig};
+use weir_shared_maps::{DIM_INGRESS, PortConfig};
 use weir_sim::Contender;
-use weir_sim::queue::{PolicyConfig, Rules};
+use weir_sim::queue::{PolicyConfig, Prefixes, Rules};
 
 use crate::config::encode::{self, EncodeError, PortFacts};
 use crate::config::policy::compile::compile;
@@ -89,25 +91,32 @@ fn with_classes(weir: &Config, port: &Port, encoded: PortConfig) -> Result<Polic
 /// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
 fn rules(rules: &[MatchRule], port: &Port) -> Result<Rules, String> {
     let compiled = compile(rules, 1);
-    if compiled.dimensions & !(DIM_DSCP | DIM_SIZE | DIM_SOURCE | DIM_INGRESS) != 0 {
+    if compiled.dimensions & !(Rules::DIMENSIONS | DIM_INGRESS) != 0 {
         return Err(
-            "the simulator's packets have a code point, a size and a source: rules on anything else \
-                    cannot be asked"
+            "the simulator's packets have no VLAN and no source port that a rule could name: rules on \
+                    these cannot be asked"
                 .to_owned(),
         );
     }
-    let source = compiled.source.iter().filter_map(|(net, word)| match net {
-        IpNet::V4(net) => Some((net.network(), net.prefix_len(), *word)),
-        IpNet::V6(_) => None,
-    });
     Ok(Rules {
         start: compiled.ingress.first().copied().unwrap_or(0),
         dimensions: compiled.dimensions,
-        source: source.collect(),
+        source: ipv4(&compiled.source),
+        destination: ipv4(&compiled.destination),
+        protocol: compiled.protocol,
+        destination_port: compiled.destination_port,
         dscp: compiled.dscp,
         size: compiled.size,
         classes: rules.iter().map(|rule| policy::encode::class_at(port, &rule.class) as u32).collect(),
     })
+}
+
+fn ipv4(prefixes: &BTreeMap<IpNet, u64>) -> Prefixes {
+    let ipv4 = prefixes.iter().filter_map(|(net, word)| match net {
+        IpNet::V4(net) => Some((net.network(), net.prefix_len(), *word)),
+        IpNet::V6(_) => None,
+    });
+    ipv4.collect()
 }
 
 fn rate(rate: BitRate) -> Rate {
@@ -169,7 +178,7 @@ mod tests {
         let config = policy(
             "[[weir.class]]\nname = \"a\"\nfairness = \"flow\"\nweight = 9\n[[weir.class]]\nname = \"b\"\n\
              [[weir.rule]]\nclass = \"a\"\ndscp = [\"ef\"]\n[[weir.rule]]\nclass = \"b\"\nsize = [\"..99\"]\n\
-             source = [\"10.0.0.7/32\"]\n",
+             source = [\"10.78.0.7/32\"]\n",
         )
         .unwrap();
         assert_eq!((config.port.classes, config.classes[0].weight, config.hashes), (2, 9, HASH_FLOW));
@@ -177,12 +186,12 @@ mod tests {
         let rules = config.rules;
         assert_eq!((rules.start, rules.classes), (3, vec![0, 1]));
         assert_eq!((rules.dscp[46], rules.dscp[0], rules.size[99], rules.size[100]), (3, 2, 3, 1));
-        assert!(rules.source.contains(&(std::net::Ipv4Addr::new(10, 0, 0, 7), 32, 3)), "{:?}", rules.source);
+        assert!(rules.source.contains(&(std::net::Ipv4Addr::new(10, 78, 0, 7), 32, 3)), "{:?}", rules.source);
     }
 
     #[test]
     fn a_rule_that_simulated_packets_cannot_answer_is_refused() {
-        let text = "[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"a\"\nprotocol = [\"tcp\"]\n";
+        let text = "[[weir.class]]\nname = \"a\"\n[[weir.rule]]\nclass = \"a\"\nsource_port = [\"80\"]\n";
         assert!(policy(text).unwrap_err().contains("cannot be asked"));
     }
 

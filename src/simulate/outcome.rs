@@ -8,7 +8,8 @@ use weir_sim::{Delays, Flow, FlowOutcome, Outcome, Scenario};
 use super::scenario::{Kind, Label};
 use super::series;
 use crate::report::{
-    self, DelaySummary, Distribution, FlowResult, ProbeCount, RingSummary, Run, Simulated, SimulatedFlow,
+    self, DelaySummary, Distribution, FlowResult, Group, ProbeCount, RingSummary, Run, Simulated,
+    SimulatedFlow,
 };
 
 /// What was run.
@@ -29,6 +30,8 @@ pub(super) fn run_of(measured: &Measured<'_>, outcome: &Outcome) -> Run {
     let ring_drops = drops.get(PortCounter::RingDrops.name()).copied().unwrap_or(0);
     // A plain redirect counts nothing, so what its ring refuses is in no counter of its own; as in the lab.
     let silent = contender == "redirect";
+    let results: Vec<FlowResult> =
+        flows.iter().map(|(label, flow)| flow_result(label, flow, scenario)).collect();
     Run {
         contender: contender.to_owned(),
         simulated: Some(Simulated {
@@ -59,7 +62,9 @@ pub(super) fn run_of(measured: &Measured<'_>, outcome: &Outcome) -> Run {
             occupancy_p99: Some(outcome.ring.p99),
         },
         lab: None,
-        flows: flows.iter().map(|(label, flow)| flow_result(label, flow, scenario)).collect(),
+        groups: Group::all(&results),
+        flows: results,
+        classes: Vec::new(),
         samples: series::samples(scenario, labels, &outcome.series),
     }
 }
@@ -117,15 +122,14 @@ fn flow_result(label: &Label, flow: &FlowOutcome, scenario: &Scenario) -> FlowRe
     let bytes = flow.payload.iter().sum();
     FlowResult {
         flow: label.name.clone(),
+        group: label.group.as_deref().map(str::to_owned),
         bytes,
+        goodput_bps: bits_per_second(bytes, measured_ns(scenario)),
+        delay_ns: DelaySummary::of_delays(&flow.delay),
         sent: Some(flow.sent),
         received: Some(flow.delivered),
         reordered: None,
-        simulated: Some(SimulatedFlow {
-            goodput_bps: bits_per_second(bytes, measured_ns(scenario)),
-            delay_ns: DelaySummary::of_delays(&flow.delay),
-            completion_ns: completion_of(label, flow),
-        }),
+        simulated: Some(SimulatedFlow { completion_ns: completion_of(label, flow) }),
     }
 }
 
@@ -159,7 +163,7 @@ mod tests {
     }
 
     fn label(kind: Kind) -> Label {
-        Label { name: String::new(), kind }
+        Label { name: String::new(), kind, group: None }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From an experiment to the simulator's scenario.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_aqm::{Nanos, Rate};
@@ -11,13 +12,16 @@ use weir_sim::{
 
 use crate::experiment::units::{self, BitRate};
 use crate::experiment::{
-    Action, Application, CONGESTIONS, Experiment, Origin, Pattern, Probe, Sizes, Span, UdpEcn, UdpFlow,
+    Action, Application, CONGESTIONS, Experiment, Identity, Pattern, Probe, Sizes, Span, TcpFlow, UdpEcn,
+    UdpFlow,
 };
 
 /// What a flow of the scenario is, for its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Label {
     pub(super) name: String,
+    /// The name of its table.
+    pub(super) group: Option<Arc<str>>,
     pub(super) kind: Kind,
 }
 
@@ -90,27 +94,29 @@ fn flows(experiment: &Experiment) -> Result<Vec<(Flow, Label)>, String> {
     let mut flows = Vec::new();
     // Flows with an end are one group if they are alike, so that their completion times are one distribution.
     let mut first = 0;
-    for alike in experiment.tcp.chunk_by(|a, b| a == b && a.bytes.is_some()) {
+    for alike in experiment.tcp.chunk_by(|a, b| a.bytes.is_some() && is_next(a, b)) {
         let Some(tcp) = alike.first() else { continue };
         let traffic =
             Traffic::Tcp { congestion: congestion(&tcp.congestion)?, ecn: tcp.ecn, bytes: tcp.bytes };
         let kind = if tcp.bytes.is_some() { Kind::Sized } else { Kind::Bulk };
         let name = format!("tcp {} ({})", numbers(first, alike.len()), tcp.congestion);
-        let flow = flow(traffic, &tcp.span, &tcp.origin, experiment).times(alike.len() as u32);
-        flows.push((flow, Label { name, kind }));
+        let flow = flow(traffic, &tcp.span, &tcp.identity, experiment).times(alike.len() as u32);
+        let group = tcp.identity.name.clone();
+        flows.push((flow, Label { name, kind, group }));
         first += alike.len();
     }
     for (index, udp) in experiment.udp.iter().enumerate() {
-        let label = Label { name: format!("udp {index}"), kind: Kind::Udp };
-        flows.push((flow(datagrams(udp), &udp.span, &udp.origin, experiment), label));
+        let label = Label { name: format!("udp {index}"), kind: Kind::Udp, group: udp.identity.name.clone() };
+        flows.push((flow(datagrams(udp), &udp.span, &udp.identity, experiment), label));
     }
     for (index, scripted) in experiment.scripted.iter().enumerate() {
         let traffic = match scripted.application {
             Application::Voip => Traffic::Voip,
             Application::Gaming => Traffic::Gaming,
         };
-        let label = Label { name: format!("{} {index}", scripted.application.name()), kind: Kind::Udp };
-        flows.push((flow(traffic, &scripted.span, &scripted.origin, experiment), label));
+        let name = format!("{} {index}", scripted.application.name());
+        let label = Label { name, kind: Kind::Udp, group: scripted.identity.name.clone() };
+        flows.push((flow(traffic, &scripted.span, &scripted.identity, experiment), label));
     }
     first = 0;
     for alike in experiment.short.chunk_by(|a, b| a == b) {
@@ -127,14 +133,22 @@ fn flows(experiment: &Experiment) -> Result<Vec<(Flow, Label)>, String> {
             },
         };
         let name = format!("short {} ({})", numbers(first, alike.len()), short.congestion);
-        let flow = flow(traffic, &short.span, &short.origin, experiment).times(alike.len() as u32);
-        flows.push((flow, Label { name, kind: Kind::Sized }));
+        let flow = flow(traffic, &short.span, &short.identity, experiment).times(alike.len() as u32);
+        let group = short.identity.name.clone();
+        flows.push((flow, Label { name, kind: Kind::Sized, group }));
         first += alike.len();
     }
     for (index, probe) in experiment.probes.iter().enumerate() {
-        flows.push((probe_flow(probe), Label { name: format!("probe {index}"), kind: Kind::Probe }));
+        let (name, group) = (format!("probe {index}"), probe.identity.name.clone());
+        flows.push((probe_flow(probe), Label { name, kind: Kind::Probe, group }));
     }
     Ok(flows)
+}
+
+/// Whether `b` is `a` once more, at the next port.
+fn is_next(a: &TcpFlow, b: &TcpFlow) -> bool {
+    let identity = Identity { port: a.identity.port.wrapping_add(1), ..a.identity.clone() };
+    TcpFlow { identity, ..a.clone() } == *b
 }
 
 /// "3", or "3-6".
@@ -142,23 +156,25 @@ fn numbers(first: usize, count: usize) -> String {
     if count <= 1 { first.to_string() } else { format!("{first}-{}", first + count - 1) }
 }
 
-fn flow(traffic: Traffic, span: &Span, origin: &Origin, experiment: &Experiment) -> Flow {
+fn flow(traffic: Traffic, span: &Span, identity: &Identity, experiment: &Experiment) -> Flow {
     Flow {
         traffic,
         count: 1,
         start: nanos(span.start),
         stop: (span.stop < experiment.duration).then(|| nanos(span.stop)),
         jitter: nanos(span.jitter),
-        extra_delay: nanos(origin.extra_delay),
-        host: origin.host,
-        dscp: origin.dscp,
+        extra_delay: nanos(identity.extra_delay),
+        host: identity.host,
+        dscp: identity.dscp,
+        port: identity.port,
     }
 }
 
 fn probe_flow(probe: &Probe) -> Flow {
     let bytes = u32::from(probe.size) + UDP_HEADERS;
     let traffic = Traffic::Probe { interval: nanos(probe.interval), bytes };
-    Flow { host: probe.origin.host, dscp: probe.origin.dscp, ..Flow::new(traffic) }
+    let Identity { host, dscp, port, .. } = probe.identity;
+    Flow { host, dscp, port, ..Flow::new(traffic) }
 }
 
 fn datagrams(udp: &UdpFlow) -> Traffic {

@@ -79,7 +79,7 @@ mod tests {
         let path = Path::new(Rate::from_bits_per_second(10_000_000), Nanos::from_millis(1), 100);
         let scenario = Scenario::new(path, Contender::Redirect, Nanos::from_millis(200));
         let labels = [("tcp 0", Kind::Bulk), ("udp 0", Kind::Udp), ("probe 0", Kind::Probe)]
-            .map(|(name, kind)| Label { name: name.to_owned(), kind });
+            .map(|(name, kind)| Label { name: name.to_owned(), kind, group: None });
         let series: Vec<SeriesPoint> = (1..=5)
             .map(|n| SeriesPoint {
                 at: Nanos::from_millis(n * 50),

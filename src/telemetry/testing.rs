@@ -50,6 +50,7 @@ pub(crate) fn snapshot() -> Snapshot {
         counters: BTreeMap::from([("seen", 10), ("accepted", 10), ("sent", 10)]),
         drops: BTreeMap::new(),
         unaccounted: 0,
+        back_off: None,
         classes: Vec::new(),
         rings: vec![ring],
     };

@@ -182,6 +182,32 @@ fn colours_follow_two_rates_and_the_code_point_follows_the_colour() {
     assert!(seen.iter().all(|dscp| [10, 12].contains(dscp)) && seen.contains(&12), "{seen:?}");
 }
 
+/// The port is idle: nothing but the policer holds the class back.
+#[test]
+fn two_processors_that_flood_one_policed_class_get_its_rates_within_half_a_percent() {
+    let Some(_machine) = privileged("two_processors_that_flood_one_policed_class") else { return };
+    let one_rate = "cir = \"20mbit\"\ncbs = \"250kb\"";
+    let two_rates = "cir = \"20mbit\"\ncbs = \"250kb\"\npir = \"40mbit\"\npbs = \"500kb\"";
+    for (keys, green, accepted) in [(one_rate, 20 * MBIT, 20 * MBIT), (two_rates, 20 * MBIT, 40 * MBIT)] {
+        let router = Router::new();
+        let class = format!("[port.class.policer]\n{keys}");
+        let running = router.start_text(&config(&router, &policer(400), &[&class]));
+        let load = || Load::new([frame(5_000)], 50 * MBIT);
+        let rates = run_on_two(&router, &running, [&load(), &load()], SETTLE, WINDOW);
+        adds_up(&running);
+        let total = &running.snapshot().ports[0].classes[0].counters;
+        assert_eq!(total["accepted"], total["green"] + total["yellow"]);
+        // What the ring has no room for, while a thread that empties it does not run, has no colour.
+        let coloured = total["seen"] - total["ring_admission"];
+        assert_eq!((total["colour"], coloured), (total["red"], total["accepted"] + total["red"]));
+        let counters = &rates.counters["c0"];
+        let passed = counters["green"] + counters["yellow"];
+        let green_rate = rates.classes["c0"] * counters["green"] as f64 / passed as f64;
+        assert!(within(rates.classes["c0"], accepted, 0.5), "{:?} {counters:?}", rates.classes);
+        assert!(within(green_rate, green, 0.5), "{green_rate} {counters:?}");
+    }
+}
+
 #[test]
 fn an_unresponsive_flow_gets_its_share_and_a_sparse_flow_loses_nothing() {
     let Some(_machine) = privileged("an_unresponsive_flow_gets_its_share") else { return };

@@ -45,6 +45,9 @@ enum Task {
         /// The CPU that does everything [default: the last one]
         #[arg(long)]
         cpu: Option<u32>,
+        /// Measure those contenders alone whose names contain this, and their generators; may be repeated
+        #[arg(long, value_name = "TEXT")]
+        only: Vec<String>,
         /// Write everything measured, sample by sample
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -92,9 +95,9 @@ fn bless() -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::Bpf { check } => bpf::run(check),
-        Task::Bench { rounds, calls, cpu, json, limit } => {
+        Task::Bench { rounds, calls, cpu, only, json, limit } => {
             let numbers = [("--rounds", rounds), ("--calls", calls), ("--cpu", cpu)];
-            bench::run(&numbers, json.as_deref(), limit)
+            bench::run(&numbers, &only, json.as_deref(), limit)
         }
         Task::Verify { bless } => verify::run(bless),
         Task::Bless => bless(),

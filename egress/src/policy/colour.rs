@@ -1,6 +1,6 @@
 //! The class's policer: two rates and three colours (RFC 2698), or one rate and two.
 
-use weir_aqm::{Bytes, Colour, GcraParams, Nanos, TrtcmParams, TrtcmVars, gcra, trtcm};
+use weir_aqm::{Bytes, Colour, GcraParams, Nanos, SharedColour, SharedTat, TrtcmParams, gcra, trtcm};
 use weir_shared_maps::{COLOUR_DROP, ClassConfig, DSCP_KEEP, POLICER_BYTES, POLICER_NONE, POLICER_PACKETS};
 
 use super::Packet;
@@ -12,20 +12,32 @@ pub(super) struct Metered {
     /// The code point to set, by colour or by the class.
     pub dscp: Option<u8>,
     pub dropped: bool,
-    /// The buckets after the packet, to be stored if it passes.
-    pub vars: TrtcmVars,
+    /// Whether the colour may be a shade too dark, because other CPUs were at the buckets.
+    pub lost: bool,
 }
 
-/// Colours one packet. Without a policer only the class's own code point is left to say. `rest` is charged with it, if it passes.
+/// The two words of a policer.
+pub(super) struct Buckets<'a, T> {
+    pub peak: &'a T,
+    pub committed: &'a T,
+}
+
+/// Colours one packet and charges it. Without a policer only the class's own code point is left to say. `rest` is charged where
+/// the packet is.
 #[inline(always)]
-pub(super) fn meter(config: &ClassConfig, vars: &TrtcmVars, packet: &Packet, rest: Bytes) -> Metered {
-    let mut metered = Metered { colour: None, dscp: None, dropped: false, vars: *vars };
+pub(super) fn meter<T: SharedTat>(
+    config: &ClassConfig,
+    buckets: &Buckets<'_, T>,
+    packet: &Packet,
+    rest: Bytes,
+) -> Metered {
+    let mut metered = Metered { colour: None, dscp: None, dropped: false, lost: false };
     let mut action = DSCP_KEEP;
     if config.policer != POLICER_NONE
-        && let Some((colour, after)) = coloured(config, *vars, packet)
+        && let Some(SharedColour { colour, lost }) = coloured(config, buckets, packet)
     {
-        metered.colour = Some(colour);
-        metered.vars = followed(config, after, colour, rest);
+        (metered.colour, metered.lost) = (Some(colour), lost);
+        follow(config, buckets, colour, rest);
         action = match colour {
             Colour::Green => DSCP_KEEP,
             Colour::Yellow => config.yellow,
@@ -40,31 +52,36 @@ pub(super) fn meter(config: &ClassConfig, vars: &TrtcmVars, packet: &Packet, res
     metered
 }
 
-/// The buckets with the frames after the first taken out of those that its colour was taken out of.
+/// Takes the frames after the first out of the buckets that it was taken out of.
 #[inline(always)]
-fn followed(config: &ClassConfig, vars: TrtcmVars, colour: Colour, rest: Bytes) -> TrtcmVars {
+fn follow<T: SharedTat>(config: &ClassConfig, buckets: &Buckets<'_, T>, colour: Colour, rest: Bytes) {
     if rest == Bytes::ZERO || config.policer != POLICER_BYTES {
-        return vars;
+        return;
     }
-    let after = |word: u64, tat: Nanos| match pace_of_word(word) {
-        Some(pace) => tat.saturating_add(pace.time_for_rounded_up(rest)),
-        None => tat,
+    let take = |word: u64, bucket: &T| {
+        if let Some(pace) = pace_of_word(word) {
+            // Where other CPUs win every swap these frames are free: the colour has been said.
+            let _lost =
+                gcra::charge_shared(bucket, |tat| Some(tat.saturating_add(pace.time_for_rounded_up(rest))));
+        }
     };
     match colour {
-        Colour::Green => TrtcmVars {
-            peak_tat: after(config.pir_pace, vars.peak_tat),
-            committed_tat: after(config.cir_pace, vars.committed_tat),
-        },
-        Colour::Yellow => TrtcmVars { peak_tat: after(config.pir_pace, vars.peak_tat), ..vars },
-        Colour::Red => vars,
+        Colour::Green => {
+            take(config.pir_pace, buckets.peak);
+            take(config.cir_pace, buckets.committed);
+        }
+        Colour::Yellow => take(config.pir_pace, buckets.peak),
+        Colour::Red => {}
     }
 }
 
 /// `None` where the committed rate is missing, which the config forbids: the packet passes without a colour.
-///
-/// With one rate a packet that arrives yellow is red: there is no second bucket that it could be within.
 #[inline(always)]
-fn coloured(config: &ClassConfig, vars: TrtcmVars, packet: &Packet) -> Option<(Colour, TrtcmVars)> {
+fn coloured<T: SharedTat>(
+    config: &ClassConfig,
+    buckets: &Buckets<'_, T>,
+    packet: &Packet,
+) -> Option<SharedColour> {
     let committed =
         GcraParams { pace: pace_of_word(config.cir_pace)?, tolerance: Nanos::from_nanos(config.cbs_ns) };
     let cost = match config.policer {
@@ -74,14 +91,11 @@ fn coloured(config: &ClassConfig, vars: TrtcmVars, packet: &Packet) -> Option<(C
     };
     let arrived = if config.colour_aware == 0 { Colour::Green } else { af_colour(packet.dscp) };
     let Some(pace) = pace_of_word(config.pir_pace) else {
-        let params = TrtcmParams { peak: committed, committed };
-        return Some(match trtcm::committed(&params, vars.committed_tat, packet.now, cost, arrived) {
-            Some(committed_tat) => (Colour::Green, TrtcmVars { committed_tat, ..vars }),
-            None => (Colour::Red, vars),
-        });
+        return Some(trtcm::mark_single_shared(&committed, buckets.committed, packet.now, cost, arrived));
     };
     let peak = GcraParams { pace, tolerance: Nanos::from_nanos(config.pbs_ns) };
-    Some(trtcm::mark(&TrtcmParams { peak, committed }, vars, packet.now, cost, arrived))
+    let params = TrtcmParams { peak, committed };
+    Some(trtcm::mark_shared(&params, buckets.peak, buckets.committed, packet.now, cost, arrived))
 }
 
 /// The colour that a code point's drop precedence stands for (RFC 2597 section 6): AFx1 green, AFx2 yellow, AFx3 red. Other

@@ -23,11 +23,19 @@ pub struct Policy {
 /// One class: [`ClassState`] as the algorithms see it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its policer, in words that change by compare and swap.
+    pub policer: TrtcmVars,
+    /// What is behind the port's lock.
+    pub vars: ClassVars,
+}
+
+/// What of a class is behind the port's lock.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassVars {
     /// Its meters and its place at the port.
     pub node: NodeVars,
-    /// Its policer.
-    pub policer: TrtcmVars,
     /// Its controller.
     pub aqm: AqmState,
     /// Who shares it.
@@ -54,16 +62,15 @@ const _: () = {
     assert!(offset_of!(Policy, vars) + offset_of!(PortVars, owed) == offset_of!(PolicyState, owed));
     assert!(offset_of!(Policy, vars) + offset_of!(PortVars, shares) == offset_of!(PolicyState, shares));
     assert!(offset_of!(Policy, unjudged_bytes) == offset_of!(PolicyState, unjudged_bytes));
-    assert!(size_of::<ClassVars>() == size_of::<ClassState>());
-    assert!(offset_of!(NodeVars, guaranteed_tat) == offset_of!(ClassState, rate_tat_ns));
-    assert!(offset_of!(NodeVars, ceil_tat) == offset_of!(ClassState, ceil_tat_ns));
-    assert!(offset_of!(NodeVars, tag) == offset_of!(ClassState, tag));
-    assert!(
-        offset_of!(ClassVars, policer) + offset_of!(TrtcmVars, peak_tat)
-            == offset_of!(ClassState, peak_tat_ns)
-    );
-    assert!(offset_of!(ClassVars, aqm) == offset_of!(ClassState, aqm));
-    assert!(offset_of!(ClassVars, share) == offset_of!(ClassState, share));
+    assert!(size_of::<Class>() == size_of::<ClassState>());
+    assert!(offset_of!(TrtcmVars, peak_tat) == offset_of!(ClassState, peak_tat_ns));
+    assert!(offset_of!(TrtcmVars, committed_tat) == offset_of!(ClassState, committed_tat_ns));
+    let vars = offset_of!(Class, vars);
+    assert!(vars + offset_of!(NodeVars, guaranteed_tat) == offset_of!(ClassState, rate_tat_ns));
+    assert!(vars + offset_of!(NodeVars, ceil_tat) == offset_of!(ClassState, ceil_tat_ns));
+    assert!(vars + offset_of!(NodeVars, tag) == offset_of!(ClassState, tag));
+    assert!(vars + offset_of!(ClassVars, aqm) == offset_of!(ClassState, aqm));
+    assert!(vars + offset_of!(ClassVars, share) == offset_of!(ClassState, share));
     assert!(size_of::<FlowVars>() == size_of::<FlowState>());
     assert!(offset_of!(FlowVars, first_above) == offset_of!(FlowState, first_above_ns));
     assert!(offset_of!(FlowVars, drop_next) == offset_of!(FlowState, drop_next_ns));

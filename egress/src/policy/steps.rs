@@ -11,12 +11,6 @@ use super::{ClassVars, Work};
 ///
 /// Those that return a `bool` say whether the packet is dropped; why is in its ruling.
 pub trait Steps {
-    /// [`Work::colour`].
-    #[inline(always)]
-    fn colour(&self, work: &mut Work, config: &ClassConfig, class: &ClassVars) -> bool {
-        work.colour(config, class)
-    }
-
     /// [`Work::drain`].
     #[inline(always)]
     fn drain(&self, work: &Work, policy: &mut PortVars) {

@@ -5,7 +5,7 @@
 
 use weir_aqm::borrow::{self, Admission, Grant, PortVars};
 use weir_aqm::fairness::{self, FairnessVerdict};
-use weir_aqm::{Bytes, FlowVars, GcraParams, L4sParams, L4sVerdict, Nanos, Service, TrtcmVars, Verdict, l4s};
+use weir_aqm::{Bytes, FlowVars, GcraParams, L4sParams, L4sVerdict, Nanos, Service, SharedTat, Verdict, l4s};
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, ClassConfig, ClassPlace, FLAG_ECN, HostState, PacketMeta,
     PlanRates, PortConfig, SubscriberMeter,
@@ -36,8 +36,6 @@ pub struct Work {
     own: subscriber::Wait,
     /// What rate it may use.
     grant: Grant,
-    /// The policer after it.
-    policer: TrtcmVars,
     pub(super) ruling: Ruling,
     key: FlowKey,
     /// Weight of its flow.
@@ -56,7 +54,6 @@ impl Default for Work {
             wait: Wait::default(),
             own: subscriber::Wait::NONE,
             grant: Grant { ceil_tat: Nanos::ZERO, guaranteed_tat: None },
-            policer: TrtcmVars::default(),
             ruling: RULING,
             key: FlowKey::NONE,
             weight: 1,
@@ -65,7 +62,8 @@ impl Default for Work {
     }
 }
 
-const RULING: Ruling = Ruling { action: Action::Accept, colour: None, dscp: None, guaranteed: false };
+const RULING: Ruling =
+    Ruling { action: Action::Accept, colour: None, policer_busy: false, dscp: None, guaranteed: false };
 
 impl Work {
     /// Begins with a packet of a class. False for a port without a rate in policer mode, which the config forbids.
@@ -106,7 +104,7 @@ impl Work {
 
     /// What the packet is charged in all.
     #[inline(always)]
-    const fn charged(&self) -> Bytes {
+    pub const fn charged(&self) -> Bytes {
         self.packet.cost.saturating_add(self.rest)
     }
 
@@ -128,20 +126,18 @@ impl Work {
         true
     }
 
-    /// The ring; whether it has no room for the packet whatever it is charged to.
+    /// What needs no lock, before [`super::decide`]: the ring, where it has no room for the packet whatever it is charged to, and
+    /// the class's policer. Whether the packet is dropped.
+    ///
+    /// The policer's words are charged here, whatever becomes of the packet afterwards: it measures what is offered.
     #[inline(always)]
-    pub fn ring_is_full(&mut self) -> bool {
-        match self.link.full.for_all {
-            Some(cause) => self.refuse(cause),
-            None => false,
+    pub fn police<T: SharedTat>(&mut self, config: &ClassConfig, peak: &T, committed: &T) -> bool {
+        if let Some(cause) = self.link.full.for_all {
+            return self.refuse(cause);
         }
-    }
-
-    /// The policer; whether the packet's colour is dropped.
-    #[inline(always)]
-    pub fn colour(&mut self, config: &ClassConfig, class: &ClassVars) -> bool {
-        let metered = colour::meter(config, &class.policer, &self.packet, self.rest);
-        (self.policer, self.ruling.colour, self.ruling.dscp) = (metered.vars, metered.colour, metered.dscp);
+        let metered = colour::meter(config, &colour::Buckets { peak, committed }, &self.packet, self.rest);
+        (self.ruling.colour, self.ruling.dscp) = (metered.colour, metered.dscp);
+        self.ruling.policer_busy = metered.lost;
         metered.dropped && self.refuse(Cause::Colour)
     }
 
@@ -310,7 +306,6 @@ impl Work {
     /// Charges class and port.
     #[inline(always)]
     pub fn charge(&self, policy: &mut PortVars, class: &mut ClassVars) {
-        class.policer = self.policer;
         let params = self.params.class(Bytes::MAX);
         borrow::charge(&self.params.port, &params, policy, &mut class.node, self.grant, self.charged());
     }

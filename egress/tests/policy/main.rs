@@ -173,6 +173,25 @@ fn rfc2698_colours_follow_the_two_rates() {
 }
 
 #[test]
+fn a_policer_measures_what_is_offered_and_gives_nothing_for_what_is_dropped_later() {
+    let policed = ClassConfig {
+        policer: POLICER_BYTES,
+        cir_pace: weir_egress::pace_word(Some(pace(10 * MBIT))),
+        cbs_ns: 10_000_000,
+        red: COLOUR_DROP,
+        ..class(2 * MBIT)
+    };
+    let mut port = Port::policer(100 * MBIT, vec![policed]);
+    let out = run(&mut port, &[source(0, 20 * MBIT)], 5);
+    // Half of what is offered is green, and a fifth of that is within the class's ceiling.
+    let count = |cause| out.drops[0].iter().filter(|&&c| c == cause).count() as u64;
+    let offered = 20 * MBIT / 8 / 1_000 * 5;
+    assert!(within(count(Cause::Colour), offered / 2, 2), "{} of {offered}", count(Cause::Colour));
+    assert!(within(count(Cause::ClassCeil), offered * 4 / 10, 2), "{} of {offered}", count(Cause::ClassCeil));
+    assert!(within(out.rates[0], 2 * MBIT, 1), "{:?}", out.rates);
+}
+
+#[test]
 fn rfc2698_a_colour_aware_policer_never_raises_a_colour() {
     let policed = ClassConfig {
         policer: POLICER_PACKETS,
@@ -278,7 +297,7 @@ proptest! {
 
     /// Any arrivals, equal timestamps, and clocks that step back by up to 0.5 ms.
     #[test]
-    fn the_rate_is_never_exceeded_and_a_dropped_packet_is_charged_nowhere(
+    fn the_rate_is_never_exceeded_and_a_dropped_packet_is_not_charged_to_its_class(
         arrivals in prop::collection::vec((-500i64..1_500, 0usize..3, 0u32..5, 64u64..1515), 1..2_000),
     ) {
         let classes = vec![
@@ -292,13 +311,13 @@ proptest! {
         for (gap, class, flow, length) in arrivals {
             now += gap;
             latest = latest.max(now);
-            let before = (port.classes[class].vars.node, port.classes[class].vars.policer);
+            let before = port.classes[class].vars.node;
             let frame = Frame { class, flow, length, ..Frame::default() };
             let ruling = port.offer(Nanos::from_micros(now as u64), &frame);
             match ruling.action {
                 Action::Accept | Action::Mark => accepted[class] += length,
                 Action::Drop(_) => {
-                    prop_assert_eq!((port.classes[class].vars.node, port.classes[class].vars.policer), before);
+                    prop_assert_eq!(port.classes[class].vars.node, before);
                 }
             }
             let due = |mbit: u64| (latest - 1_000_000) as u64 * mbit / 8;

@@ -1,5 +1,7 @@
 //! A port with classes on a virtual clock, and constant-rate traffic through it.
 
+use std::cell::Cell;
+
 use weir_aqm::{Bytes, FlowVars, Nanos, Pace};
 use weir_egress::policy::{self, Action, Cause, ClassVars, Packet, Policy, Ruling, Situation, Work};
 use weir_egress::{Queue, pace_word};
@@ -61,6 +63,8 @@ pub struct Member {
     pub config: ClassConfig,
     pub place: ClassPlace,
     pub vars: ClassVars,
+    /// Peak and committed word of its policer.
+    pub policer: [Cell<Nanos>; 2],
     flows: Vec<FlowVars>,
     hosts: Vec<HostState>,
 }
@@ -98,10 +102,10 @@ impl Port {
                 },
                 vars: ClassVars {
                     node: Default::default(),
-                    policer: Default::default(),
                     aqm: AqmState::new_zeroed(),
                     share: Default::default(),
                 },
+                policer: Default::default(),
                 flows: vec![FlowVars::default(); BUCKETS as usize],
                 hosts: vec![HostState::new_zeroed(); BUCKETS as usize],
             })
@@ -174,7 +178,10 @@ impl Port {
             rates,
             meter,
         };
-        policy::decide(&policy::Direct, &mut work, &member.config, situation);
+        let [peak, committed] = &member.policer;
+        if !work.police(&member.config, peak, committed) {
+            policy::decide(&policy::Direct, &mut work, &member.config, situation);
+        }
         let ruling = *work.ruling();
         if let (Some((_, bytes, _)), Action::Accept | Action::Mark) = (&mut self.ring, ruling.action) {
             *bytes += (frame.length + frame.rest) as f64;

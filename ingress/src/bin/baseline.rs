@@ -6,18 +6,28 @@
 use aya_ebpf::{
     Global,
     bindings::{bpf_fib_lookup as FibLookup, xdp_action},
-    helpers::generated::bpf_fib_lookup,
+    helpers::generated::{bpf_fib_lookup, bpf_get_prandom_u32},
     macros::{map, xdp},
-    maps::DevMapHash,
+    maps::{DevMapHash, ProgramArray},
     programs::XdpContext,
 };
-use weir_wire::{L3, RawPacket, parse, set_macs};
+use weir_wire::{L3, Packet as _, RawPacket, parse, set_macs};
 
 #[unsafe(no_mangle)]
 static BASE_TARGET: Global<u32> = Global::new(0);
 
+#[unsafe(no_mangle)]
+static BASE_FIRST: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static BASE_COUNT: Global<u32> = Global::new(1);
+
 #[map]
 static BASE_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
+#[map]
+static BASE_NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Where an untagged IPv4 frame has its destination address.
+const DESTINATION_AT: usize = 14 + 16;
 
 /// Passes everything.
 #[xdp]
@@ -35,6 +45,22 @@ pub fn base_drop(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn base_redirect(_ctx: XdpContext) -> u32 {
     BASE_DEVMAP.redirect(BASE_TARGET.load(), 0).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+/// A generator: sends each frame to one of `BASE_COUNT` addresses, drawn at random, and goes on with the next program. The
+/// header checksum is left as it is; no XDP program looks at it.
+#[xdp]
+pub fn base_spread(ctx: XdpContext) -> u32 {
+    // SAFETY: the context's bounds; no helper below moves them before the last use.
+    let mut packet = unsafe { RawPacket::new(ctx.data(), ctx.data_end()) };
+    // SAFETY: the helper takes no argument.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let address = BASE_FIRST.load().wrapping_add(random.checked_rem(BASE_COUNT.load()).unwrap_or(0));
+    if packet.write(DESTINATION_AT, address.to_be_bytes()).is_some() {
+        // SAFETY: of the same kind as this program; the kernel refuses others when they are entered.
+        unsafe { BASE_NEXT.tail_call(&ctx, 0) };
+    }
+    xdp_action::XDP_ABORTED
 }
 
 /// Routes as `xdp-forward` of xdp-tools does: parse, FIB lookup, device map lookup, TTL, MAC addresses, redirect.

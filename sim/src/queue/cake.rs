@@ -274,7 +274,17 @@ mod tests {
 
     fn packet(flow: u32) -> Packet {
         let (flow, sent) = (FlowId(flow), Nanos::ZERO);
-        Packet { flow, bytes: 1514, number: 0, segment: 0, sent, host: 0, dscp: 0, ecn: Ecn::NotEct }
+        Packet {
+            flow,
+            bytes: 1514,
+            number: 0,
+            segment: 0,
+            sent,
+            host: 0,
+            dscp: 0,
+            service: crate::Service::default(),
+            ecn: Ecn::NotEct,
+        }
     }
 
     /// RFC 8290 section 5.3 has 100 flows alone in their buckets with 90.8 % for one way and nearly always for eight.

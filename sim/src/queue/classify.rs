@@ -7,37 +7,48 @@ use weir_ingress::{
     key::transport,
     rules::{RuleTables, first_match},
 };
-use weir_shared_maps::{HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, META_MAGIC, MetaHead, PacketMeta};
+use weir_shared_maps::{
+    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, HASH_DESTINATION,
+    HASH_FLOW, HASH_SOURCE, META_MAGIC, MetaHead, PacketMeta,
+};
 use weir_wire::{L3, Packet as Frame, ethernet};
 
-use crate::Packet;
+use crate::{Packet, Protocol, address};
 
-/// Host `n` sends from this address plus `n`.
-const FIRST_HOST: u32 = Ipv4Addr::new(10, 0, 0, 0).to_bits();
-/// All packets go there (TEST-NET-1, RFC 5737).
-const RECEIVER: [u8; 4] = [192, 0, 2, 1];
-/// UDP: the ports below are read, and nothing else of the payload.
-const PROTOCOL: u8 = 17;
+/// Of the payload the ports are read, and nothing else.
 const HEADERS: usize = ethernet::HEADER_LEN + 20 + 4;
+
+/// Prefixes, their lengths and the bits of the rules that hold for them.
+pub type Prefixes = Vec<(Ipv4Addr, u8, u64)>;
 
 /// Rules as bit vectors, as the programs read them, for what a simulated packet has. A table that no rule looks at may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Bits of the rules that may match here at all.
     pub start: u64,
-    /// `DIM_DSCP`, `DIM_SIZE`, `DIM_SOURCE`: what the rules look at.
+    /// What the rules look at, of [`Rules::DIMENSIONS`].
     pub dimensions: u32,
     /// By code point, 64 entries.
     pub dscp: Vec<u64>,
     /// By bytes of the IP packet.
     pub size: Vec<u64>,
-    /// By source prefix and its length, the longest that matches; host `n` is 10.0.0.0 + `n`.
-    pub source: Vec<(Ipv4Addr, u8, u64)>,
+    /// By protocol number, 256 entries.
+    pub protocol: Vec<u64>,
+    /// By destination port, 65,536 entries.
+    pub destination_port: Vec<u64>,
+    /// By source prefix and its length, the longest that matches; addresses are those of [`address`].
+    pub source: Prefixes,
+    /// By destination prefix, alike.
+    pub destination: Prefixes,
     /// The class that each rule names, by index at the port.
     pub classes: Vec<u32>,
 }
 
 impl Rules {
+    /// The `DIM_*` that simulated packets can answer for.
+    pub const DIMENSIONS: u32 =
+        DIM_DSCP | DIM_SIZE | DIM_PROTOCOL | DIM_DESTINATION_PORT | DIM_SOURCE | DIM_DESTINATION;
+
     /// What ingress would pass on in a packet's metadata. `hashes` are the `HASH_*` that the port asks for.
     pub(super) fn meta(&self, packet: &Packet, default_class: u32, hashes: u32, seed: u32) -> PacketMeta {
         let mut meta = PacketMeta {
@@ -71,7 +82,17 @@ fn at(table: &[u64], index: usize) -> u64 {
     table.get(index).copied().unwrap_or(0)
 }
 
-/// Simulated packets have no VLAN, no protocol or ports that a rule could name, and one destination.
+fn longest(prefixes: &Prefixes, address: [u8; 4]) -> u64 {
+    let address = u32::from_be_bytes(address);
+    let covers = |net: &Ipv4Addr, length: u8| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+        address & mask == net.to_bits()
+    };
+    let covering = prefixes.iter().filter(|(net, length, _)| covers(net, *length));
+    covering.max_by_key(|(_, length, _)| *length).map_or(0, |(_, _, rules)| *rules)
+}
+
+/// Simulated packets have no VLAN, and no source port that a rule could name.
 impl RuleTables for Rules {
     fn dscp(&self, dscp: u8) -> u64 {
         at(&self.dscp, dscp.into())
@@ -79,29 +100,23 @@ impl RuleTables for Rules {
     fn vlan(&self, _vlan: u16) -> u64 {
         0
     }
-    fn protocol(&self, _protocol: u8) -> u64 {
-        0
+    fn protocol(&self, protocol: u8) -> u64 {
+        at(&self.protocol, protocol.into())
     }
     fn source_port(&self, _port: u16) -> u64 {
         0
     }
-    fn destination_port(&self, _port: u16) -> u64 {
-        0
+    fn destination_port(&self, port: u16) -> u64 {
+        at(&self.destination_port, port.into())
     }
     fn size(&self, size: u32) -> u64 {
         at(&self.size, size as usize)
     }
     fn source_v4(&self, address: [u8; 4]) -> u64 {
-        let address = u32::from_be_bytes(address);
-        let covers = |net: &Ipv4Addr, length: u8| {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
-            address & mask == net.to_bits()
-        };
-        let covering = self.source.iter().filter(|(net, length, _)| covers(net, *length));
-        covering.max_by_key(|(_, length, _)| *length).map_or(0, |(_, _, rules)| *rules)
+        longest(&self.source, address)
     }
-    fn destination_v4(&self, _address: [u8; 4]) -> u64 {
-        0
+    fn destination_v4(&self, address: [u8; 4]) -> u64 {
+        longest(&self.destination, address)
     }
     fn source_v6(&self, _address: &[u8; 16]) -> u64 {
         0
@@ -121,6 +136,17 @@ pub(super) const fn ecn_bits(packet: &Packet) -> u8 {
     }
 }
 
+/// IANA's numbers.
+const fn protocol(packet: &Packet) -> u8 {
+    match packet.service.protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+/// Spreads what is folded into a port over all of it (2^16 over the golden ratio, odd).
+const FOLD: u16 = 0x9e37;
+
 /// A frame of which the headers alone exist.
 struct Header {
     bytes: [u8; HEADERS],
@@ -128,14 +154,16 @@ struct Header {
 }
 
 impl Header {
-    /// The flow is in the ports, the host in the source address.
+    /// The host is in the source address, the flow in the source port. What of its number does not fit there is folded in:
+    /// two flows of one service may share a port as they may on a network.
     fn of(packet: &Packet) -> Self {
         let len = (packet.bytes as usize).max(HEADERS);
         let [total_high, total_low] = ((len - ethernet::HEADER_LEN) as u16).to_be_bytes();
-        let [s0, s1, s2, s3] = (FIRST_HOST + u32::from(packet.host)).to_be_bytes();
-        let [d0, d1, d2, d3] = RECEIVER;
-        // The low half first: it is the source port, which differs from flow to flow.
-        let [p2, p3, p0, p1] = packet.flow.0.to_be_bytes();
+        let [s0, s1, s2, s3] = address::of_host(packet.host).octets();
+        let [d0, d1, d2, d3] = address::RECEIVER.octets();
+        let (low, high) = (packet.flow.0 as u16, (packet.flow.0 >> 16) as u16);
+        let [p0, p1] = (low ^ high.wrapping_mul(FOLD)).to_be_bytes();
+        let [p2, p3] = packet.service.port.to_be_bytes();
         let mut bytes = [0; HEADERS];
         let (link, ip) = bytes.split_at_mut(ethernet::HEADER_LEN);
         link.copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0]);
@@ -149,7 +177,7 @@ impl Header {
             0,
             0,
             64,
-            PROTOCOL,
+            protocol(packet),
             0,
             0,
             s0,
@@ -186,13 +214,24 @@ impl Frame for Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Ecn, FlowId};
+    use crate::{Ecn, FlowId, Service};
     use weir_aqm::Nanos;
-    use weir_shared_maps::{DIM_DSCP, DIM_SIZE, DIM_SOURCE, SIZE_ENTRIES};
+    use weir_shared_maps::SIZE_ENTRIES;
 
     fn packet(flow: u32, host: u16, dscp: u8, bytes: u32) -> Packet {
         let ecn = Ecn::NotEct;
-        Packet { flow: FlowId(flow), bytes, number: 0, segment: 0, sent: Nanos::ZERO, host, dscp, ecn }
+        let service = Service { protocol: Protocol::Udp, port: 6_200 };
+        Packet {
+            flow: FlowId(flow),
+            bytes,
+            number: 0,
+            segment: 0,
+            sent: Nanos::ZERO,
+            host,
+            dscp,
+            service,
+            ecn,
+        }
     }
 
     #[test]
@@ -202,7 +241,7 @@ mod tests {
         rules.dscp = (0..64).map(|dscp| if dscp == 46 { 3 } else { 2 }).collect();
         rules.size = (0..SIZE_ENTRIES).map(|size| if size < 100 { 3 } else { 1 }).collect();
         let any = (Ipv4Addr::UNSPECIFIED, 0, 1);
-        rules.source = vec![any, (Ipv4Addr::new(10, 0, 1, 0), 24, 3)];
+        rules.source = vec![any, (Ipv4Addr::new(10, 78, 1, 0), 24, 3)];
         rules.classes = vec![5, 6];
         let class = |packet| rules.meta(&packet, 9, 0, 1).class;
         assert_eq!(class(packet(0, 0, 46, 1_514)), 5);
@@ -210,6 +249,27 @@ mod tests {
         assert_eq!(class(packet(0, 256, 0, 114)), 9);
         assert_eq!(class(packet(0, 512, 0, 113)), 9);
         assert_eq!(class(packet(0, 256, 46, 113)), 5);
+    }
+
+    #[test]
+    fn a_rule_finds_a_flow_by_its_protocol_its_port_and_its_addresses() {
+        let service =
+            |protocol, port| Packet { service: Service { protocol, port }, ..packet(0, 3, 0, 1_514) };
+        // Rule 0: TCP to port 80; rule 1: anything else to the receiver from host 3.
+        let mut rules =
+            Rules { start: 3, dimensions: Rules::DIMENSIONS, classes: vec![5, 6], ..Rules::default() };
+        rules.dscp = vec![3; 64];
+        rules.size = vec![3; SIZE_ENTRIES as usize];
+        rules.protocol = (0..256).map(|protocol| if protocol == 6 { 3 } else { 2 }).collect();
+        rules.destination_port = (0..65_536).map(|port| if port == 80 { 3 } else { 2 }).collect();
+        rules.source = vec![(Ipv4Addr::UNSPECIFIED, 0, 1), (address::of_host(3), 32, 3)];
+        rules.destination = vec![(Ipv4Addr::UNSPECIFIED, 0, 1), (address::RECEIVER, 32, 3)];
+        let class = |packet| rules.meta(&packet, 9, 0, 1).class;
+        assert_eq!(class(service(Protocol::Tcp, 80)), 5);
+        assert_eq!(class(service(Protocol::Udp, 80)), 6);
+        assert_eq!(class(service(Protocol::Tcp, 81)), 6);
+        assert_eq!(class(Packet { host: 4, ..service(Protocol::Tcp, 80) }), 5);
+        assert_eq!(class(Packet { host: 4, ..service(Protocol::Udp, 80) }), 9);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::Packet;
 pub use bcpqp::{BcPqp, BcPqpParams, phantom_bytes};
 pub use cake::Cake;
 pub use cake_rate::CakeRate;
-pub use classify::Rules;
+pub use classify::{Prefixes, Rules};
 pub use cobalt::{CobaltParams, CobaltVars, CobaltVerdict};
 pub use codel::CodelQueue;
 pub use csfq::Csfq;

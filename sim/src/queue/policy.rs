@@ -3,7 +3,10 @@
 //! The decision is [`weir_egress::policy`], unchanged. Batches happen one after the other: no lock is found taken, and nothing
 //! passes on the port's account.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use weir_aqm::{Bytes, FlowVars, Nanos};
 use weir_egress::policy::{self, Action, ClassVars, Direct, NOWHERE, Policy, Situation, Work};
@@ -57,6 +60,8 @@ struct Port {
     hash_seed: u32,
     policy: Policy,
     classes: Vec<ClassVars>,
+    /// The classes' policers: peak and committed word.
+    policers: Vec<[Cell<Nanos>; 2]>,
     flows: Vec<FlowVars>,
     hosts: Vec<HostState>,
 }
@@ -68,12 +73,7 @@ impl WeirPolicy {
         let class = |_: &ClassConfig| {
             let mut aqm = AqmState::new_zeroed();
             aqm.pi2.random = random.bits() as u32 | 1;
-            ClassVars {
-                node: Default::default(),
-                policer: Default::default(),
-                aqm,
-                share: Default::default(),
-            }
+            ClassVars { node: Default::default(), aqm, share: Default::default() }
         };
         let classes = config.classes.iter().map(class).collect();
         let port = Port {
@@ -81,6 +81,7 @@ impl WeirPolicy {
             hash_seed,
             policy: Policy::default(),
             classes,
+            policers: vec![Default::default(); config.classes.len()],
             flows: vec![FlowVars::default(); config.buckets()],
             hosts: vec![HostState::new_zeroed(); config.buckets()],
         };
@@ -156,15 +157,16 @@ impl Controller for WeirPolicy {
         let queue = self.front();
         let Self { weir, port, charges, work } = self;
         let mut port = port.borrow_mut();
-        let Port { config, hash_seed, policy, classes, flows, hosts } = &mut *port;
+        let Port { config, hash_seed, policy, classes, policers, flows, hosts } = &mut *port;
         let meta = config.rules.meta(packet, config.port.default_class, config.hashes, *hash_seed);
         let class = usize::from(meta.class);
         let cost = wire_bytes(&weir.config, weir.config.framing, packet.bytes);
         let offered = policy::Packet { now: queue.now, cost, ecn: ecn_bits(packet), dscp: packet.dscp };
-        let (Some(own), Some(place), Some(vars), Some(charge)) = (
+        let (Some(own), Some(place), Some(vars), Some([peak, committed]), Some(charge)) = (
             config.classes.get(class),
             config.places.get(class),
             classes.get_mut(class),
+            policers.get(class),
             charges.get_mut(weir.accepted_pkts() as usize & (BATCH_MAX - 1)),
         ) else {
             return Decision::Accept;
@@ -191,7 +193,9 @@ impl Controller for WeirPolicy {
             rates: None,
             meter: None,
         };
-        policy::decide(&Direct, work, own, situation);
+        if !work.police(own, peak, committed) {
+            policy::decide(&Direct, work, own, situation);
+        }
         let ruling = work.ruling();
         charge.kind = if ruling.guaranteed { CHARGE_GUARANTEED } else { CHARGE_BORROWED };
         match ruling.action {

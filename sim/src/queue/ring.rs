@@ -154,6 +154,7 @@ mod tests {
             sent: Nanos::ZERO,
             host: 0,
             dscp: 0,
+            service: crate::Service::default(),
             ecn: Ecn::NotEct,
         }
     }

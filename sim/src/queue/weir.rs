@@ -9,11 +9,12 @@ use weir_egress::{
     Decision, Queue as Front, bottleneck, drain_from_map, drain_to_map, observe, pace_from_map, pace_of_word,
     policer, slots_admitted, wire_bytes,
 };
-use weir_ingress::{Backing, back_off};
+use weir_ingress::{Backing, Pressure};
 use weir_shared_maps::{
-    BATCH_MAX, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
+    BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
     MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
 };
+use weir_wire::Ecn;
 use zerocopy::FromZeros;
 
 use super::{Controller, View};
@@ -229,9 +230,11 @@ impl Weir {
 }
 
 impl Controller for Weir {
-    /// `heed_signal` of `ingress/src/bin/ingress.rs`.
+    /// `by_packet` of `ingress/src/bin/ingress/back_off.rs`, with a port's default actions.
     fn admits(&mut self, now: Nanos) -> bool {
-        back_off(&self.state.signal, now.saturating_add(BOOT)) == Backing::Go
+        let pressure = Pressure::at(&self.state.signal, now.saturating_add(BOOT));
+        let actions = if self.config.classes == 0 { BackOff::DROP_AT_FULL } else { BackOff::NONE };
+        pressure.on_packet(pressure.action(&actions), Ecn::NotEct, 0) == Backing::Go
     }
 
     /// A port that is only measured has no batches.
@@ -300,6 +303,7 @@ mod tests {
             sent: Nanos::ZERO,
             host: 0,
             dscp: 0,
+            service: crate::Service::default(),
             ecn: Ecn::NotEct,
         }
     }

@@ -89,8 +89,17 @@ mod tests {
         let mut cpu = Cpu::new(&path, due);
         let (flow, sent) = (FlowId(0), Nanos::ZERO);
         for number in 0..100 {
-            let frame =
-                Packet { flow, bytes: 100, number, segment: 0, sent, host: 0, dscp: 0, ecn: Ecn::NotEct };
+            let frame = Packet {
+                flow,
+                bytes: 100,
+                number,
+                segment: 0,
+                sent,
+                host: 0,
+                dscp: 0,
+                service: crate::Service::default(),
+                ecn: Ecn::NotEct,
+            };
             cpu.send(Nanos::from_nanos(number), frame, &mut agenda);
         }
         let mut polls = Vec::new();

@@ -6,7 +6,8 @@ use weir_aqm::Nanos;
 
 use super::{Event, receiver::Receiver, stream::Stream};
 use crate::{
-    Congestion, DelayRecorder, Delays, Flow, FlowId, FlowOutcome, FlowSizes, Packet, Random, Traffic,
+    Congestion, DelayRecorder, Delays, Flow, FlowId, FlowOutcome, FlowSizes, Packet, Protocol, Random,
+    Service, Traffic,
     events::{Agenda, Due},
     sender::{Outgoing, Sender},
 };
@@ -51,6 +52,11 @@ impl Running {
             sent: now,
             host: group.host,
             dscp: group.dscp,
+            service: Service {
+                protocol: group.service.protocol,
+                // Of short flows there is one member.
+                port: group.service.port.wrapping_add(self.member as u16),
+            },
             ecn: outgoing.ecn,
         }
     }
@@ -78,6 +84,8 @@ impl Running {
 pub struct Group {
     pub host: u16,
     pub dscp: u8,
+    /// Of the first member.
+    pub service: Service,
     /// Which delay line the flows are behind.
     pub line: u32,
     pub is_probe: bool,
@@ -93,6 +101,18 @@ pub struct Group {
     pub arrivals: Option<Arrivals>,
     /// Places of connections that are over.
     free: VecDeque<u32>,
+}
+
+const fn protocol(traffic: &Traffic) -> Protocol {
+    match traffic {
+        Traffic::Tcp { .. } | Traffic::Short { .. } => Protocol::Tcp,
+        Traffic::Constant { .. }
+        | Traffic::Probe { .. }
+        | Traffic::Poisson { .. }
+        | Traffic::OnOff { .. }
+        | Traffic::Voip
+        | Traffic::Gaming => Protocol::Udp,
+    }
 }
 
 /// A Poisson process of connections.
@@ -139,6 +159,7 @@ impl Flows {
         self.groups.push(Group {
             host: flow.host,
             dscp: flow.dscp,
+            service: Service { protocol: protocol(&flow.traffic), port: flow.port },
             line,
             is_probe: matches!(flow.traffic, Traffic::Probe { .. }),
             sent: 0,

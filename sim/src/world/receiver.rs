@@ -136,7 +136,17 @@ mod tests {
 
     fn packet(number: u64, ecn: Ecn) -> Packet {
         let sent = Nanos::from_millis(number);
-        Packet { flow: FlowId(0), bytes: 1514, number, segment: 0, sent, host: 0, dscp: 0, ecn }
+        Packet {
+            flow: FlowId(0),
+            bytes: 1514,
+            number,
+            segment: 0,
+            sent,
+            host: 0,
+            dscp: 0,
+            service: crate::Service::default(),
+            ecn,
+        }
     }
 
     /// Gives it packets of these numbers, and tells which were answered at once.

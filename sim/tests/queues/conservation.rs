@@ -105,6 +105,7 @@ proptest! {
                     sent: now,
                     host: flow as u16 / 4,
                     dscp: 0,
+                    service: weir_sim::Service::default(),
                     ecn: FIELDS[flow as usize % 3],
                 })
                 .collect();

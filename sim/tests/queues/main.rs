@@ -49,6 +49,7 @@ fn packet(flow: u32, bytes: u32) -> Packet {
         sent: Nanos::ZERO,
         host: 0,
         dscp: 0,
+        service: weir_sim::Service::default(),
         ecn: Ecn::NotEct,
     }
 }

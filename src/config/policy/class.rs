@@ -9,6 +9,7 @@ use weir_shared_maps::MAX_CLASSES;
 use super::file::ClassTable;
 use super::model::{Class, ColourAction, DscpAction, Fairness};
 use super::{PolicyRule, words};
+use crate::config::back_off::BackOffKeys;
 use crate::config::error::Rule;
 use crate::config::file::{Field, Items, PortTable, Scalar};
 use crate::config::model::{Algorithm, InstanceName};
@@ -24,7 +25,12 @@ pub(in crate::config) struct Classes {
 }
 
 impl Check<'_> {
-    pub(in crate::config) fn port_classes(&mut self, table: &PortTable, port_rate: Option<Rate>) -> Classes {
+    pub(in crate::config) fn port_classes(
+        &mut self,
+        table: &PortTable,
+        port_rate: Option<Rate>,
+        back_off: &BackOffKeys,
+    ) -> Classes {
         if let Some(beyond) = table.classes.get(MAX_CLASSES as usize) {
             let rule = PolicyRule::TooMany { what: "classes of a port", most: MAX_CLASSES as usize };
             self.broken_at(&beyond.place, "name", beyond.span.clone(), rule);
@@ -32,7 +38,7 @@ impl Check<'_> {
         let mut names: HashMap<String, usize> = HashMap::new();
         let mut classes = Vec::new();
         for (index, class) in table.classes.iter().enumerate() {
-            let checked = self.class(class, port_rate);
+            let checked = self.class(class, port_rate, back_off);
             if let Some(name) = class.name.get()
                 && names.insert(name.get_ref().clone(), index).is_some()
             {
@@ -57,7 +63,12 @@ impl Check<'_> {
         Classes { classes, default }
     }
 
-    fn class(&mut self, table: &ClassTable, port_rate: Option<Rate>) -> Option<Class> {
+    fn class(
+        &mut self,
+        table: &ClassTable,
+        port_rate: Option<Rate>,
+        back_off: &BackOffKeys,
+    ) -> Option<Class> {
         let place = &table.place;
         let at = |key| At { place, key };
         self.required(at("name"), &table.name, &table.span, "name = \"voice\"");
@@ -99,6 +110,7 @@ impl Check<'_> {
             self.problems.push(self.source.value_problem(place, "ecn", ecn.span(), Rule::AqmKeyUnused));
         }
         let policer = table.policer.as_ref().and_then(|policer| self.policer(place, policer));
+        let back_off = self.back_off_keys(place, &table.back_off).or(back_off).of_class();
         Some(Class {
             name: name?,
             priority: u32::try_from(priority.unwrap_or(4)).ok()?,
@@ -111,6 +123,7 @@ impl Check<'_> {
             aqm,
             ecn: ecn.map(|ecn| *ecn.get_ref()),
             policer,
+            back_off,
         })
     }
 

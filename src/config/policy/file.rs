@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+use crate::config::back_off::BackOffTable;
 use crate::config::file::{AqmTable, Field, Items, Reader, place};
 
 /// One `[[port.class]]`.
@@ -31,6 +32,8 @@ pub struct ClassTable {
     pub aqm: Option<AqmTable>,
     /// `[port.class.policer]`
     pub policer: Option<PolicerTable>,
+    /// `on_congested`, `on_full`, `spill_to`
+    pub back_off: BackOffTable,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -140,8 +143,22 @@ pub struct PolicyTables {
     pub subscribers_file: Field<String>,
 }
 
-const CLASS_KEYS: &[&str] =
-    &["name", "priority", "rate", "ceil", "weight", "burst", "fairness", "dscp", "ecn", "aqm", "policer"];
+const CLASS_KEYS: &[&str] = &[
+    "name",
+    "priority",
+    "rate",
+    "ceil",
+    "weight",
+    "burst",
+    "fairness",
+    "dscp",
+    "ecn",
+    "aqm",
+    "policer",
+    "on_congested",
+    "on_full",
+    "spill_to",
+];
 const POLICER_KEYS: &[&str] = &["cir", "cbs", "pir", "pbs", "aware", "yellow", "red"];
 const RULE_KEYS: &[&str] = &[
     "class",
@@ -211,6 +228,7 @@ impl Reader<'_> {
             ecn: self.boolean(&place, "ecn", table, "ecn = true"),
             aqm,
             policer,
+            back_off: self.back_off(&place, table),
             place,
             span,
         }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use weir_aqm::{Bytes, Rate};
 
+use crate::config::back_off::BackOff;
 use crate::config::model::{Aqm, VlanId};
 
 /// Name of the class of a port that lists none.
@@ -35,11 +36,13 @@ pub struct Class {
     pub ecn: Option<bool>,
     /// The policer.
     pub policer: Option<Policer>,
+    /// What ingress does while the port's signal stands.
+    pub back_off: BackOff,
 }
 
 impl Class {
     /// The class of a port that lists none and has subscribers all the same.
-    pub fn implicit() -> Self {
+    pub fn implicit(back_off: BackOff) -> Self {
         Self {
             name: IMPLICIT_CLASS.to_owned(),
             priority: 4,
@@ -52,6 +55,7 @@ impl Class {
             aqm: None,
             ecn: None,
             policer: None,
+            back_off,
         }
     }
 }

@@ -8,10 +8,13 @@ use toml::Spanned;
 
 use super::Result;
 use super::link::{at_most, beside};
+use super::ports::{self, Ports, Transport};
 use crate::experiment::error::Context;
-use crate::experiment::file::{Common, Key, RawProbe, RawShort, RawSizes, RawTcp, RawUdp, Time};
+use crate::experiment::file::{
+    Common, Key, RawExperiment, RawProbe, RawShort, RawSizes, RawTcp, RawUdp, Time,
+};
 use crate::experiment::flow::{
-    Application, Origin, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,
+    Application, Identity, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,
 };
 
 /// The UDP payload sizes that fit an unfragmented frame of MTU 1,500 and hold the lab's header.
@@ -29,27 +32,44 @@ pub(super) struct Checker<'a> {
     pub(super) duration: Duration,
     /// Of the link, one way.
     pub(super) delay: Duration,
+    pub(super) ports: Ports,
 }
 
-/// What all flows of a table have.
+/// What all flows of a table have; the identity is the first one's.
 struct Shared {
     count: u32,
     span: Span,
-    origin: Origin,
+    identity: Identity,
+}
+
+impl Shared {
+    /// Each flow's number in its table, and its identity: the ports follow each other.
+    fn each(&self) -> impl Iterator<Item = Identity> {
+        (0..self.count).map(|n| {
+            let port = self.identity.port.wrapping_add(u16::try_from(n).unwrap_or(0));
+            Identity { port, ..self.identity.clone() }
+        })
+    }
 }
 
 impl Checker<'_> {
     pub(super) fn tcp(&self, tables: &[RawTcp]) -> Result<Vec<TcpFlow>> {
         let mut flows = Vec::new();
         for raw in tables {
-            let Shared { count, span, origin } = self.shared(&raw.common())?;
+            let shared = self.shared(&raw.common(), Transport::Tcp, ports::TCP)?;
             let bytes = raw.bytes.as_ref().map(|bytes| *bytes.get_ref());
             if let Some(spanned) = raw.bytes.as_ref().filter(|b| !(1..=MAX_BYTES).contains(b.get_ref())) {
                 return self.fail(spanned, "a flow sends between 1 byte and a terabyte");
             }
             let congestion = self.congestion(&raw.congestion)?;
-            let flow = TcpFlow { congestion, span, ecn: raw.ecn.unwrap_or(false), bytes, origin };
-            flows.extend((0..count).map(|_| flow.clone()));
+            let (ecn, span) = (raw.ecn.unwrap_or(false), shared.span);
+            flows.extend(shared.each().map(|identity| TcpFlow {
+                congestion: congestion.clone(),
+                span,
+                ecn,
+                bytes,
+                identity,
+            }));
         }
         Ok(flows)
     }
@@ -58,10 +78,10 @@ impl Checker<'_> {
         let (mut flows, mut scripted) = (Vec::new(), Vec::new());
         for table in tables {
             let raw = table.get_ref();
-            let Shared { count, span, origin } = self.shared(&raw.common())?;
-            let times = || 0..count;
+            let shared = self.shared(&raw.common(), Transport::Udp, ports::UDP)?;
+            let span = shared.span;
             if let Some(application) = self.application(raw)? {
-                scripted.extend(times().map(|_| ScriptedFlow { application, span, origin }));
+                scripted.extend(shared.each().map(|identity| ScriptedFlow { application, span, identity }));
                 continue;
             }
             let pattern = self.pattern(raw)?;
@@ -69,8 +89,7 @@ impl Checker<'_> {
                 return self.fail(table, "a [[udp]] flow has a `rate`");
             };
             let size = self.payload(raw.size.as_ref(), 1_200)?;
-            let flow = UdpFlow { rate, size, span, pattern, origin };
-            flows.extend(times().map(|_| flow));
+            flows.extend(shared.each().map(|identity| UdpFlow { rate, size, span, pattern, identity }));
         }
         Ok((flows, scripted))
     }
@@ -78,14 +97,15 @@ impl Checker<'_> {
     pub(super) fn short(&self, tables: &[RawShort]) -> Result<Vec<ShortFlows>> {
         let mut groups = Vec::new();
         for raw in tables {
-            let Shared { count, span, origin } = self.shared(&raw.common())?;
+            let Shared { count, span, identity } =
+                self.shared(&raw.common(), Transport::Tcp, ports::SHORT)?;
             let group = ShortFlows {
                 congestion: self.congestion(&raw.congestion)?,
                 ecn: raw.ecn.unwrap_or(false),
                 interval: self.interval(raw)?,
                 sizes: self.sizes(&raw.sizes)?,
                 span,
-                origin,
+                identity,
             };
             groups.extend((0..count).map(|_| group.clone()));
         }
@@ -99,8 +119,14 @@ impl Checker<'_> {
             if interval < Duration::from_micros(100) || interval > Duration::from_secs(10) {
                 return self.fail(&raw.interval, "the interval of probes is between 100us and 10s");
             }
-            let origin = self.origin(&raw.host, &raw.dscp, Duration::ZERO)?;
-            probes.push(Probe { interval, size: self.payload(raw.size.as_ref(), 64)?, origin });
+            let identity = Identity {
+                name: self.name(&raw.name)?,
+                extra_delay: Duration::ZERO,
+                host: raw.host.as_ref().map_or(0, |host| *host.get_ref()),
+                dscp: self.dscp(&raw.dscp)?,
+                port: self.port(&raw.port, Transport::Udp, ports::PROBE, 1)?,
+            };
+            probes.push(Probe { interval, size: self.payload(raw.size.as_ref(), 64)?, identity });
         }
         Ok(probes)
     }
@@ -109,9 +135,35 @@ impl Checker<'_> {
         Err(self.context.error(place.span(), rule))
     }
 
-    fn shared(&self, common: &Common<'_>) -> Result<Shared> {
+    /// Takes the ports that are typed, before any is given to who typed none.
+    pub(super) fn take_ports(&self, raw: &RawExperiment) -> Result<()> {
+        let tcp = raw.tcp.iter().map(|tcp| (Transport::Tcp, tcp.common()));
+        let udp = raw.udp.iter().map(|udp| (Transport::Udp, udp.get_ref().common()));
+        let many = tcp.chain(udp).map(|(transport, common)| (transport, common.port, count(common.count)));
+        let short = raw.short.iter().map(|short| (Transport::Tcp, short.common().port, 1));
+        let probes = raw.probe.iter().map(|probe| (Transport::Udp, &probe.port, 1));
+        for (transport, port, count) in many.chain(short).chain(probes) {
+            if let Some(port) = port {
+                let taken = self.ports.take(transport, *port.get_ref(), count);
+                taken.map_err(|rule| self.context.error(port.span(), rule))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn port(&self, key: &Key<u16>, transport: Transport, base: u16, count: u32) -> Result<u16> {
+        match key {
+            Some(port) => Ok(*port.get_ref()),
+            None => self
+                .ports
+                .give(transport, base, count)
+                .ok_or_else(|| self.context.error(0..0, "there are more flows than ports")),
+        }
+    }
+
+    fn shared(&self, common: &Common<'_>, transport: Transport, base: u16) -> Result<Shared> {
         let span = self.span(common)?;
-        let count = common.count.as_ref().map_or(1, |c| *c.get_ref());
+        let count = count(common.count);
         if let Some(spanned) = common.count.as_ref().filter(|_| !(1..=MAX_FLOWS).contains(&count)) {
             return self.fail(spanned, "the number of flows is between 1 and 256");
         }
@@ -126,7 +178,16 @@ impl Checker<'_> {
             }
             (None, extra) => at_most(self.context, extra, Duration::ZERO, "5s", Duration::from_secs(5))?,
         };
-        Ok(Shared { count, span, origin: self.origin(common.host, common.dscp, extra_delay)? })
+        // Short flows share a port: each is a connection of its own.
+        let ports = if base == ports::SHORT { 1 } else { count };
+        let identity = Identity {
+            name: self.name(common.name)?,
+            extra_delay,
+            host: common.host.as_ref().map_or(0, |host| *host.get_ref()),
+            dscp: self.dscp(common.dscp)?,
+            port: self.port(common.port, transport, base, ports)?,
+        };
+        Ok(Shared { count, span, identity })
     }
 
     fn span(&self, common: &Common<'_>) -> Result<Span> {
@@ -147,15 +208,18 @@ impl Checker<'_> {
         Ok(Span { start, stop, jitter })
     }
 
-    fn origin(&self, host: &Key<u16>, dscp: &Key<u8>, extra_delay: Duration) -> Result<Origin> {
-        if let Some(spanned) = dscp.as_ref().filter(|dscp| *dscp.get_ref() > 63) {
-            return self.fail(spanned, "a code point is between 0 and 63");
+    fn dscp(&self, key: &Key<u8>) -> Result<u8> {
+        match key {
+            Some(dscp) if *dscp.get_ref() > 63 => self.fail(dscp, "a code point is between 0 and 63"),
+            key => Ok(key.as_ref().map_or(0, |dscp| *dscp.get_ref())),
         }
-        Ok(Origin {
-            extra_delay,
-            host: host.as_ref().map_or(0, |host| *host.get_ref()),
-            dscp: dscp.as_ref().map_or(0, |dscp| *dscp.get_ref()),
-        })
+    }
+
+    fn name(&self, key: &Key<String>) -> Result<Option<Arc<str>>> {
+        match key {
+            Some(name) if name.get_ref().trim().is_empty() => self.fail(name, "a name may not be empty"),
+            key => Ok(key.as_ref().map(|name| name.get_ref().as_str().into())),
+        }
     }
 
     fn congestion(&self, name: &Spanned<String>) -> Result<String> {
@@ -300,4 +364,9 @@ impl Checker<'_> {
         }
         Ok(Sizes::Points(Arc::from(points)))
     }
+}
+
+/// How many flows a table has.
+fn count(key: &Key<u32>) -> u32 {
+    key.as_ref().map_or(1, |count| *count.get_ref())
 }

@@ -2,6 +2,7 @@
 
 mod flows;
 mod link;
+mod ports;
 
 use std::time::Duration;
 
@@ -32,7 +33,9 @@ impl RawExperiment {
         }
         let contenders = self.check_contenders(context)?;
         let link = self.link.get_ref().check(context, self.link.span())?;
-        let flows = flows::Checker { context, duration, delay: link.delay };
+        let ports = ports::Ports::default();
+        let flows = flows::Checker { context, duration, delay: link.delay, ports };
+        flows.take_ports(&self)?;
         let tcp = flows.tcp(&self.tcp)?;
         let (udp, scripted) = flows.udp(&self.udp)?;
         let short = flows.short(&self.short)?;

@@ -24,6 +24,28 @@ pub struct Counters {
     pub ring_drops: Option<u64>,
     /// Packets in, less packets out, less all causes, where the contender counts all three.
     pub unaccounted: Option<i64>,
+    /// Its classes, where it has any.
+    pub classes: Vec<ClassCounters>,
+}
+
+/// What one class of a contender has counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassCounters {
+    /// Its name.
+    pub class: String,
+    /// By name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl ClassCounters {
+    fn since(&self, before: &[Self]) -> Self {
+        let before = before.iter().find(|class| class.class == self.class);
+        let counters = self.counters.iter().map(|(name, n)| {
+            let then = before.and_then(|class| class.counters.get(name)).copied().unwrap_or(0);
+            (name.clone(), n.saturating_sub(then))
+        });
+        Self { class: self.class.clone(), counters: counters.collect() }
+    }
 }
 
 impl Counters {
@@ -44,6 +66,7 @@ impl Counters {
             marks: self.marks.saturating_sub(before.marks),
             ring_drops: self.ring_drops.map(|n| n.saturating_sub(before.ring_drops.unwrap_or(0))),
             unaccounted: self.unaccounted,
+            classes: self.classes.iter().map(|class| class.since(&before.classes)).collect(),
         }
     }
 }
@@ -115,10 +138,15 @@ mod tests {
             marks: full,
             ring_drops: Some(full),
             unaccounted: Some(0),
+            classes: vec![ClassCounters {
+                class: "a".to_owned(),
+                counters: [("seen".to_owned(), full)].into(),
+            }],
         };
         let since = counters(7, 2).since(&counters(3, 2));
         assert_eq!(since.drops["ring_full"], 4);
         assert_eq!(since.drops["policer"], 0);
         assert_eq!((since.marks, since.ring_drops), (4, Some(4)));
+        assert_eq!(since.classes[0].counters["seen"], 4);
     }
 }

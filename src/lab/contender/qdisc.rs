@@ -125,7 +125,7 @@ fn parse_qdiscs(text: &str) -> Counters {
         *drops.entry(format!("qdisc_{}", kind(root))).or_insert(0) +=
             number(root, "drops").saturating_sub(in_leaves);
     }
-    Counters { drops, marks, ring_drops: None, unaccounted: None }
+    Counters { drops, marks, ring_drops: None, unaccounted: None, classes: Vec::new() }
 }
 
 #[cfg(test)]

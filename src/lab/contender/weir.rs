@@ -10,7 +10,7 @@ use crate::experiment::Experiment;
 use crate::lab::error::{Error, Result};
 use crate::lab::topology::{Host, Topology};
 
-use super::{Attached, Contender, Counters, Prepared};
+use super::{Attached, ClassCounters, Contender, Counters, Prepared};
 
 const NAME: &str = "weir";
 
@@ -64,5 +64,14 @@ fn counters(snapshot: &Snapshot) -> Counters {
         marks: of_ports(PortCounter::Marked),
         ring_drops: Some(of_ports(PortCounter::RingDrops)),
         unaccounted: Some(snapshot.unaccounted()),
+        classes: snapshot
+            .ports
+            .iter()
+            .flat_map(|port| &port.classes)
+            .map(|class| ClassCounters {
+                class: class.name.clone(),
+                counters: class.counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+            })
+            .collect(),
     }
 }

@@ -16,8 +16,9 @@ use aya::{
 use clap::Parser;
 use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM,
-    MAX_CLASSES, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, names,
+    ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_SPILL, AQM_CODEL, AQM_NONE, AQM_PI2, DRIVER_NONE,
+    DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM, MAX_CLASSES, MODE_BOTTLENECK, MODE_METER,
+    MODE_POLICER, MODE_VIRTUAL, names,
 };
 
 const GOLDEN: &str = "tests/golden/verifier.toml";
@@ -53,6 +54,9 @@ const ALL_RULES: [(&str, u32); 3] = [
     (names::GLOBAL_DIMENSIONS, u32::MAX),
 ];
 const SUBSCRIBERS: [(&str, u32); 2] = [(names::GLOBAL_SUBSCRIBERS, 1), (names::GLOBAL_PLAN_CLASSES, 1)];
+
+/// Actions of ingress that look at the packet alone.
+const PLAIN: u32 = 1 << ACTION_MARK | 1 << ACTION_DROP;
 
 #[derive(Parser)]
 #[command(
@@ -154,6 +158,7 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         names::PROG_BASE_PASS,
         names::PROG_BASE_DROP,
         names::PROG_BASE_REDIRECT,
+        names::PROG_BASE_SPREAD,
         names::PROG_BASE_FIB,
         names::PROG_BASE_EGRESS,
     ] {
@@ -172,6 +177,16 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
     let (what, everything) = INGRESS_POLICIES[4];
     let name = format!("{} {what}", names::PROG_STACK_CLASSIFY);
     note(name, load(&INGRESS, names::PROG_STACK_CLASSIFY, everything, btf.as_ref()));
+    for (what, actions) in [("drop", PLAIN), ("divert", 1 << ACTION_DIVERT), ("spill", 1 << ACTION_SPILL)] {
+        let name = format!("{} vlans=1 everything {what}", names::PROG_INGRESS_POLICY);
+        let base =
+            [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 2), (names::GLOBAL_ACTIONS, PLAIN | actions)];
+        let globals = [&base, INGRESS_POLICIES[4].1].concat();
+        note(name, load(&INGRESS, names::PROG_INGRESS_POLICY, &globals, btf.as_ref()));
+    }
+    let name = format!("{} vlans=1 meta=1 drop", names::PROG_INGRESS);
+    let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, PLAIN)];
+    note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     for (mode, aqm, driver) in egress_configurations() {
         let globals =
             [(names::GLOBAL_MODE, mode.1), (names::GLOBAL_AQM, aqm.1), (names::GLOBAL_DRIVER, driver.1)];

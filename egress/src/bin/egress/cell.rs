@@ -1,9 +1,10 @@
-//! The AQM state in a map, behind a try-lock that never waits.
+//! State in a map that several CPUs reach: an AQM's behind a try-lock that never waits, a meter's word by compare and swap.
 
+use weir_aqm::{Nanos, SharedTat};
 use weir_egress::AqmCell;
 use weir_shared_maps::{AQM_CODEL, AQM_PI2, AqmState};
 
-use crate::atomics::{load, try_lock, unlock};
+use crate::atomics::{load, swap_if, try_lock, unlock};
 
 /// One AQM state in a map value.
 pub struct MapCell(*mut AqmState);
@@ -45,5 +46,32 @@ impl AqmCell for MapCell {
             unlock(&raw mut (*self.0).busy);
             Some(result)
         }
+    }
+}
+
+/// One theoretical arrival time in a map value.
+pub struct Tat(*mut u64);
+
+impl Tat {
+    /// # Safety
+    ///
+    /// `word` must point to an aligned word of a map value that changes by compare and swap alone.
+    #[inline(always)]
+    pub unsafe fn new(word: *mut Nanos) -> Self {
+        Self(word.cast())
+    }
+}
+
+impl SharedTat for Tat {
+    #[inline(always)]
+    fn load(&self) -> Nanos {
+        // SAFETY: `new` was promised a map value.
+        Nanos::from_nanos(unsafe { load(self.0) })
+    }
+
+    #[inline(always)]
+    fn swap(&self, old: Nanos, new: Nanos) -> bool {
+        // SAFETY: as above.
+        unsafe { swap_if(self.0, old.as_nanos(), new.as_nanos()) }
     }
 }

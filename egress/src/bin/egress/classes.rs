@@ -3,9 +3,9 @@
 
 use core::ptr;
 
-use weir_aqm::{Bytes, FlowVars, Nanos};
+use weir_aqm::{Bytes, FlowVars, Nanos, TrtcmVars};
 use weir_egress::Queue;
-use weir_egress::policy::{self, ClassVars, NOWHERE, Packet, Policy, Situation, Work};
+use weir_egress::policy::{self, Class, ClassVars, NOWHERE, Packet, Policy, Situation, Work};
 use weir_shared_maps::{
     BATCH_MAX, CHARGE_BORROWED, CHARGE_GUARANTEED, CHARGE_NONE, CHARGE_UNJUDGED, Charge, ClassConfig,
     ClassPlace, HostState, MAX_CLASSES, MetaHead, PacketMeta, PlanRates, PortConfig, SIDE_DESTINATION,
@@ -17,7 +17,7 @@ use crate::maps::{
     PORT_INDEX, WEIR_CHARGES, WEIR_CLASS_PLACE, WEIR_CLASS_STATE, WEIR_CLASSES, WEIR_FLOWS, WEIR_HOSTS,
     WEIR_PLANS, WEIR_POLICY, WEIR_PORTS, WEIR_SUB_STATE, WEIR_WORK,
 };
-use crate::steps::Verified;
+use crate::steps::{Verified, step_police};
 
 /// How often a taken lock is tried: a few times as long as a decision takes. Its holder cannot be preempted on a kernel
 /// without real-time preemption, but a hypervisor can take its CPU away.
@@ -31,6 +31,7 @@ pub struct Member {
     config: &'static ClassConfig,
     place: &'static ClassPlace,
     policy: *mut Policy,
+    policer: *mut TrtcmVars,
     vars: *mut ClassVars,
 }
 
@@ -38,13 +39,17 @@ pub struct Member {
 #[inline(always)]
 pub fn member(port: u32, class: u32) -> Option<Member> {
     let index = port * MAX_CLASSES + class;
+    // The layouts are compared where the types are defined (egress/src/policy/state.rs).
+    let state: *mut Class = WEIR_CLASS_STATE.get_ptr_mut(index)?.cast();
+    // SAFETY: a map value; the places of its parts are computed.
+    let (policer, vars) = unsafe { (&raw mut (*state).policer, &raw mut (*state).vars) };
     Some(Member {
         class,
         config: WEIR_CLASSES.get(index)?,
         place: WEIR_CLASS_PLACE.get(index)?,
-        // The layouts are compared where the types are defined (egress/src/policy/state.rs).
         policy: WEIR_POLICY.get_ptr_mut(port)?.cast(),
-        vars: WEIR_CLASS_STATE.get_ptr_mut(index)?.cast(),
+        policer,
+        vars,
     })
 }
 
@@ -75,11 +80,11 @@ pub fn charge_of(accepted: u32) -> Option<&'static mut Charge> {
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Judged: the ruling is in the memory lent.
+    /// Judged: the ruling is in [`memory`].
     Ruled,
-    /// Let through while another CPU held the lock.
+    /// Policed, but let through beyond that, while another CPU held the lock.
     Unjudged,
-    /// Dropped, because too many were let through like that.
+    /// Policed, and dropped because too many were let through like that.
     Busy,
     /// State is missing.
     Missing,
@@ -110,10 +115,13 @@ pub fn judge(
         subscriber: 0,
         plan: 0,
     };
+    if step_police(work, member.config, member.policer) != 0 {
+        return Outcome::Ruled;
+    }
     // SAFETY: map values; all state that `situation` gives references to is behind the lock.
     unsafe {
         if !lock(&raw mut (*member.policy).busy) {
-            return unjudged(&member, config, packet.cost, charge);
+            return unjudged(&member, config, work.charged(), charge);
         }
         settle(member.policy);
         let (rates, meter) = subscriber(config.side, meta.plan.into(), meta.subscriber);

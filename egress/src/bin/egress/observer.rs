@@ -10,7 +10,7 @@ use weir_aqm::{Bytes, Nanos};
 use weir_egress::{observe, policer, wire_bytes};
 use weir_shared_maps::{
     BATCH_MAX, BatchScratch, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS, MODE_POLICER, MODE_VIRTUAL,
-    PortConfig, PortCounter, PortRoute, RingHistory, RingRecipe, RingState,
+    PortConfig, PortCounter, PortRoute, RingHistory, RingRecipe, RingState, SignalState,
 };
 
 use crate::{
@@ -395,7 +395,7 @@ unsafe fn renew_locked(
         let mut signal = load(&raw const (*state).signal);
         let (measured, predicted) = observe::observe(config, &look, &mut drain, &mut signal);
         store(&raw mut (*state).drain, drain);
-        store(&raw mut (*state).signal, signal);
+        store_signal(&raw mut (*state).signal, &signal);
         store(&raw mut (*state).observed_ns, now);
         store(&raw mut (*state).head_sojourn_ns, measured.head_sojourn.as_nanos());
         store(&raw mut (*state).predicted_ns, predicted.as_nanos());
@@ -404,5 +404,33 @@ unsafe fn renew_locked(
         if frames > load(&raw const (*state).occupancy_max_pkts) {
             store(&raw mut (*state).occupancy_max_pkts, frames);
         }
+    }
+}
+
+/// Stores what an observation says. Until when the port is paused is ingress's to write, from another CPU perhaps.
+///
+/// # Safety
+///
+/// `at` is in a map value; the caller holds the ring's `busy`.
+#[inline(always)]
+unsafe fn store_signal(at: *mut SignalState, signal: &SignalState) {
+    let SignalState {
+        until_ns,
+        since_ns,
+        level,
+        raised,
+        pressure_q32,
+        reserved: _,
+        paused_until_ns: _,
+        held_ns: [clear, congested, full],
+    } = *signal;
+    // SAFETY: the caller's. The expiry first: a level that is seen with the one before has not begun, or has ended.
+    unsafe {
+        store(&raw mut (*at).until_ns, until_ns);
+        store(&raw mut (*at).since_ns, since_ns);
+        store(&raw mut (*at).pressure_q32, pressure_q32);
+        store(&raw mut (*at).level, level);
+        store(&raw mut (*at).raised, raised);
+        store(&raw mut (*at).held_ns, [clear, congested, full]);
     }
 }

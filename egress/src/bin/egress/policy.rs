@@ -105,18 +105,25 @@ pub fn queue_of(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Optio
 fn act(ctx: &XdpContext, scratch: &mut BatchScratch, desk: &Desk, outcome: Outcome) -> u32 {
     let (port, class) = (scratch.port, u32::from(desk.meta.class));
     match outcome {
-        Outcome::Ruled => {}
+        Outcome::Ruled | Outcome::Busy => {}
         Outcome::Unjudged => count_class(port, class, ClassCounter::LockBusy, 1),
-        Outcome::Busy => return drop_of_class(scratch, class, Cause::Busy),
         Outcome::Missing => count(port, PortCounter::FailOpen, 1),
     }
-    if let (Outcome::Ruled, Some(work)) = (outcome, classes::memory()) {
+    if outcome != Outcome::Missing
+        && let Some(work) = classes::memory()
+    {
         let ruling = work.ruling();
         match ruling.colour {
             Some(Colour::Green) => count_class(port, class, ClassCounter::Green, 1),
             Some(Colour::Yellow) => count_class(port, class, ClassCounter::Yellow, 1),
             Some(Colour::Red) => count_class(port, class, ClassCounter::Red, 1),
             None => {}
+        }
+        if ruling.policer_busy {
+            count_class(port, class, ClassCounter::PolicerBusy, 1);
+        }
+        if outcome == Outcome::Busy {
+            return drop_of_class(scratch, class, Cause::Busy);
         }
         match ruling.action {
             Action::Drop(cause) => return drop_of_class(scratch, class, cause),

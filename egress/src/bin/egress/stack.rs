@@ -159,18 +159,25 @@ fn take_metadata() -> Option<PacketMeta> {
 fn act(ctx: &TcContext, desk: &Desk, frames: &Frames, outcome: Outcome) -> i32 {
     let (port, class, by) = (PORT_INDEX.load(), u32::from(desk.meta.class), u64::from(frames.count));
     match outcome {
-        Outcome::Ruled => {}
+        Outcome::Ruled | Outcome::Busy => {}
         Outcome::Unjudged => count_class(port, class, ClassCounter::LockBusy, by),
-        Outcome::Busy => return drop_of_class(class, frames, Cause::Busy),
         Outcome::Missing => count(port, PortCounter::FailOpen, 1),
     }
-    if let (Outcome::Ruled, Some(work)) = (outcome, classes::memory()) {
+    if outcome != Outcome::Missing
+        && let Some(work) = classes::memory()
+    {
         let ruling = work.ruling();
         match ruling.colour {
             Some(Colour::Green) => count_class(port, class, ClassCounter::Green, by),
             Some(Colour::Yellow) => count_class(port, class, ClassCounter::Yellow, by),
             Some(Colour::Red) => count_class(port, class, ClassCounter::Red, by),
             None => {}
+        }
+        if ruling.policer_busy {
+            count_class(port, class, ClassCounter::PolicerBusy, by);
+        }
+        if outcome == Outcome::Busy {
+            return drop_of_class(class, frames, Cause::Busy);
         }
         match ruling.action {
             Action::Drop(cause) => return drop_of_class(class, frames, cause),

@@ -1,19 +1,16 @@
 //! The steps of a decision as global functions: the verifier looks at each once, by its argument types alone
 //! (`btf_prepare_func_args`, `kernel/bpf/btf.c` at v6.18). Their names are exported, which is what makes them global.
 
-use weir_aqm::{FlowVars, borrow::PortVars};
+use weir_aqm::{FlowVars, TrtcmVars, borrow::PortVars};
 use weir_egress::policy::{ClassVars, Steps, Work};
 use weir_shared_maps::{ClassConfig, HostState, PlanRates, SubscriberMeter};
+
+use crate::cell::Tat;
 
 /// Calls the global functions.
 pub struct Verified;
 
 impl Steps for Verified {
-    #[inline(always)]
-    fn colour(&self, work: &mut Work, config: &ClassConfig, class: &ClassVars) -> bool {
-        step_colour(work, config, class) != 0
-    }
-
     #[inline(always)]
     fn drain(&self, work: &Work, policy: &mut PortVars) {
         step_drain(work, policy);
@@ -87,10 +84,16 @@ const NOTHING: u32 = 0;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn step_colour(work: *mut Work, config: *const ClassConfig, class: *const ClassVars) -> u32 {
+pub extern "C" fn step_police(work: *mut Work, config: *const ClassConfig, policer: *mut TrtcmVars) -> u32 {
     // SAFETY: references of the caller's, or null; so everywhere in this file.
-    match unsafe { (work.as_mut(), config.as_ref(), class.as_ref()) } {
-        (Some(work), Some(config), Some(class)) => u32::from(work.colour(config, class)),
+    match unsafe { (work.as_mut(), config.as_ref()) } {
+        (Some(work), Some(config)) if !policer.is_null() => {
+            // SAFETY: the caller's words of a map value; no reference to them is made.
+            let [peak, committed] = unsafe {
+                [Tat::new(&raw mut (*policer).peak_tat), Tat::new(&raw mut (*policer).committed_tat)]
+            };
+            u32::from(work.police(config, &peak, &committed))
+        }
         _ => NOTHING,
     }
 }

@@ -6,8 +6,9 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray},
 };
 use weir_shared_maps::{
-    IngressConfig, IngressCounters, PacketMeta, PortCounters, PortRoute, PrefixMasks, RingState,
-    SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    BackOff, ClassCounter, ClassCounters, CounterId, DivertState, IngressConfig, IngressCounters,
+    MAX_CLASSES, MAX_PORTS, PacketMeta, PortConfig, PortCounter, PortCounters, PortRoute, PrefixMasks,
+    RingHistory, RingRecipe, RingState, StickyState, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 
 #[unsafe(no_mangle)]
@@ -36,6 +37,8 @@ pub static PLAN_CLASSES: Global<u32> = Global::new(0);
 pub static HASHES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static ACTIONS: Global<u32> = Global::new(0);
 
 #[map]
 pub static WEIR_DEVMAP: DevMapHash = DevMapHash::with_max_entries(64, 0);
@@ -49,6 +52,21 @@ pub static WEIR_INGRESS: Array<IngressConfig> = Array::with_max_entries(64, 0);
 pub static WEIR_IN_COUNT: PerCpuArray<IngressCounters> = PerCpuArray::with_max_entries(64, 0);
 #[map]
 pub static WEIR_OUT_COUNT: PerCpuArray<PortCounters> = PerCpuArray::with_max_entries(64, 0);
+
+#[map]
+pub static WEIR_PORTS: Array<PortConfig> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_RECIPES: Array<RingRecipe> = Array::with_max_entries(64, 0);
+#[map]
+pub static WEIR_HISTORY: Array<RingHistory> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_CLASS_CNT: PerCpuArray<ClassCounters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WEIR_BACK_OFF: Array<BackOff> = Array::with_max_entries(MAX_PORTS * MAX_CLASSES, 0);
+#[map]
+pub static WEIR_STICKY: Array<StickyState> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_DIVERT: Array<DivertState> = Array::with_max_entries(64, 0);
 
 #[map]
 pub static WEIR_R_DSCP: Array<u64> = Array::with_max_entries(1, 0);
@@ -86,3 +104,25 @@ pub static WEIR_SUB_MASKS: Array<PrefixMasks> = Array::with_max_entries(1, 0);
 pub static WEIR_SUB4: HashMap<SubscriberKey4, SubscriberEntry> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static WEIR_SUB6: HashMap<SubscriberKey6, SubscriberEntry> = HashMap::with_max_entries(1, 0);
+
+/// Adds one to a counter of a port on this CPU, and to that of a class where the port has classes.
+#[inline(always)]
+pub fn count(port: u32, counter: PortCounter, class: Option<(u32, ClassCounter)>) {
+    if let Some(counters) = WEIR_OUT_COUNT.get_ptr_mut(port) {
+        // SAFETY: a per-CPU value; nothing else on this CPU runs between load and store.
+        bump(unsafe { &mut (*counters).slots }, counter);
+    }
+    if let Some((class, counter)) = class
+        && let Some(counters) = WEIR_CLASS_CNT.get_ptr_mut(port * MAX_CLASSES + class)
+    {
+        // SAFETY: as above.
+        bump(unsafe { &mut (*counters).slots }, counter);
+    }
+}
+
+#[inline(always)]
+pub fn bump<C: CounterId>(slots: &mut [u64; 32], counter: C) {
+    if let Some(slot) = slots.get_mut(counter.slot()) {
+        *slot = slot.wrapping_add(1);
+    }
+}

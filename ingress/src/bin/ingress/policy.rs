@@ -14,16 +14,17 @@ use weir_ingress::{
     subscriber::{SubscriberTable, subscriber_of},
 };
 use weir_shared_maps::{
-    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, META_MAGIC, MetaHead,
-    PacketMeta, PortRoute, SIDE_NONE, SubscriberEntry, SubscriberKey4, SubscriberKey6,
+    HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES, MetaHead, PacketMeta,
+    PortRoute, SIDE_NONE, SubscriberEntry, SubscriberKey4, SubscriberKey6,
 };
 use weir_wire::{L3, RawHeaders, RawPacket, ethernet};
 
 use crate::maps::{
-    DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, WEIR_PLAN_CLASS,
+    DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, VLANS, WEIR_PLAN_CLASS,
     WEIR_R_DPORT, WEIR_R_DSCP, WEIR_R_DST4, WEIR_R_DST6, WEIR_R_PROTO, WEIR_R_SIZE, WEIR_R_SPORT,
     WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS, WEIR_SUB_MASKS, WEIR_SUB4, WEIR_SUB6,
 };
+use crate::route::Routed;
 
 /// What [`matching_rule`] answers where no rule matches.
 const NO_RULE: u32 = MAX_RULES;
@@ -58,13 +59,30 @@ impl Bounds for TcContext {
     }
 }
 
-/// The metadata of a frame that is untagged by now; `vlan` is the one it arrived with, 0 for none, `rules` are those that may
-/// match it.
+/// What is known of a packet before its policy is looked up.
+#[derive(Clone, Copy)]
+pub struct Sight {
+    /// 4 or 6.
+    pub version: u32,
+    /// The VLAN of the tag that stands in the packet, with which it arrived; 0 without one.
+    pub vlan: u32,
+    /// Bits of the rules that may match.
+    pub rules: u64,
+}
+
+impl Sight {
+    /// What ingress has found out.
+    #[inline(always)]
+    pub fn of(routed: &Routed) -> Self {
+        Self { version: routed.version, vlan: routed.vlan, rules: rules_here() }
+    }
+}
+
+/// What is known of a frame, which is still as it arrived, or as the stack has made it, at the port `route`.
 ///
 /// The first rule that matches says the class, else the subscriber's plan, else the port.
 #[inline(always)]
-pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, ip_version: u8, vlan: u16, rules: u64) -> PacketMeta {
-    let head = MetaHead { magic: META_MAGIC, ip_version, l3_offset: ethernet::HEADER_LEN as u8 };
+pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, sight: Sight, head: MetaHead) -> PacketMeta {
     let mut meta = PacketMeta {
         head,
         class: route.default_class,
@@ -74,9 +92,9 @@ pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, ip_version: u8, vlan: u16, rule
         source_hash: 0,
         destination_hash: 0,
     };
-    let version = u32::from(ip_version);
+    let Sight { version, vlan, rules } = sight;
     if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
-        let found = subscriber(ctx.start(), ctx.end(), version, u32::from(route.side));
+        let found = subscriber(ctx.start(), ctx.end(), version, vlan, u32::from(route.side));
         let (subscriber, plan) = (found as u32, (found >> 32) as u32);
         (meta.subscriber, meta.plan) = (subscriber, plan as u16);
         if PLAN_CLASSES.load() != 0
@@ -88,7 +106,7 @@ pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, ip_version: u8, vlan: u16, rule
         }
     }
     if rules != 0 {
-        let rule = matching_rule(ctx.start(), ctx.end(), version, u32::from(vlan), rules);
+        let rule = matching_rule(ctx.start(), ctx.end(), version, vlan, rules);
         if rule < NO_RULE
             && let Some(class) = WEIR_RULE_CLASS.get(route.port * MAX_RULES + rule)
         {
@@ -96,10 +114,10 @@ pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, ip_version: u8, vlan: u16, rule
         }
     }
     if HASHES.load() & HASH_FLOW != 0 {
-        meta.flow_hash = flow(ctx.start(), ctx.end(), version);
+        meta.flow_hash = flow(ctx.start(), ctx.end(), version, vlan);
     }
     if HASHES.load() & (HASH_SOURCE | HASH_DESTINATION) != 0 {
-        let both = hosts(ctx.start(), ctx.end(), version);
+        let both = hosts(ctx.start(), ctx.end(), version, vlan);
         (meta.source_hash, meta.destination_hash) = (both as u32, (both >> 32) as u32);
     }
     meta
@@ -114,14 +132,14 @@ pub fn rules_here() -> u64 {
 /// The first rule that matches, or [`NO_RULE`].
 #[inline(never)]
 fn matching_rule(start: usize, end: usize, version: u32, vlan: u32, rules: u64) -> u32 {
-    let Some((l3, packet)) = headers(start, end, version) else { return NO_RULE };
+    let Some((l3, packet)) = headers(start, end, version, vlan) else { return NO_RULE };
     first_match(&Maps, rules, DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
 }
 
 /// The subscriber in the lower and its plan in the upper half; 0 for nobody.
 #[inline(never)]
-fn subscriber(start: usize, end: usize, version: u32, side: u32) -> u64 {
-    let (Some((l3, _)), Some(masks)) = (headers(start, end, version), WEIR_SUB_MASKS.get(0)) else {
+fn subscriber(start: usize, end: usize, version: u32, vlan: u32, side: u32) -> u64 {
+    let (Some((l3, _)), Some(masks)) = (headers(start, end, version, vlan), WEIR_SUB_MASKS.get(0)) else {
         return 0;
     };
     match subscriber_of(&Maps, masks, side as u8, &l3) {
@@ -131,30 +149,37 @@ fn subscriber(start: usize, end: usize, version: u32, side: u32) -> u64 {
 }
 
 #[inline(never)]
-fn flow(start: usize, end: usize, version: u32) -> u32 {
-    let Some((l3, packet)) = headers(start, end, version) else { return 0 };
+fn flow(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
+    let Some((l3, packet)) = headers(start, end, version, vlan) else { return 0 };
     flow_hash(&l3, &transport(&l3, &packet), HASH_SEED.load())
 }
 
 /// The source's hash in the lower and the destination's in the upper half.
 #[inline(never)]
-fn hosts(start: usize, end: usize, version: u32) -> u64 {
-    let Some((l3, _)) = headers(start, end, version) else { return 0 };
+fn hosts(start: usize, end: usize, version: u32, vlan: u32) -> u64 {
+    let Some((l3, _)) = headers(start, end, version, vlan) else { return 0 };
     let (hashes, seed) = (HASHES.load(), HASH_SEED.load());
     let source = if hashes & HASH_SOURCE != 0 { source_hash(&l3, seed) } else { 0 };
     let destination = if hashes & HASH_DESTINATION != 0 { destination_hash(&l3, seed) } else { 0 };
     u64::from(destination) << 32 | u64::from(source)
 }
 
-/// The IP header of an untagged frame, whose lengths were checked when it arrived, or were set by our own stack. Bounds come as the pointers that the caller has
-/// loaded: loaded here, the compiler may widen them apart from their load, and the verifier loses sight of the packet.
+/// The IP header of a frame whose lengths were checked when it arrived, or were set by our own stack.
 #[inline(always)]
-fn headers(start: usize, end: usize, version: u32) -> Option<(L3, RawHeaders)> {
+pub fn header(start: usize, end: usize, version: u32, vlan: u32) -> Option<L3> {
+    headers(start, end, version, vlan).map(|(l3, _)| l3)
+}
+
+/// The same with the packet. Bounds come as the pointers that the caller has loaded: loaded here, the compiler may widen them
+/// apart from their load, and the verifier loses sight of the packet.
+#[inline(always)]
+fn headers(start: usize, end: usize, version: u32, vlan: u32) -> Option<(L3, RawHeaders)> {
     // SAFETY: the context's bounds; no helper moves them while the view lives.
     let packet = RawHeaders::new(unsafe { RawPacket::new(start, end) });
-    // Two values, so that the verifier sees no third way through with nothing parsed.
+    // Two values each, so that the verifier sees no third way through with nothing parsed. A tag that was admitted has a VLAN.
     let version = if version == 6 { 6 } else { 4 };
-    let l3 = L3::parse_at(&packet, version, ethernet::HEADER_LEN as u8).ok()?;
+    let tag = if VLANS.load() != 0 && vlan != 0 { ethernet::TAG_LEN } else { 0 };
+    let l3 = L3::parse_at(&packet, version, (ethernet::HEADER_LEN + tag) as u8).ok()?;
     Some((l3, packet))
 }
 

@@ -4,7 +4,7 @@
 //! One copy serves all ports. Both programs run in one pass of the hook, on one CPU, and nothing runs between them.
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, maps::HashMap, programs::TcContext};
-use weir_shared_maps::{DIM_INGRESS, DIM_MARK, PacketMeta};
+use weir_shared_maps::{DIM_INGRESS, DIM_MARK, META_MAGIC, MetaHead, PacketMeta};
 use weir_wire::{ethernet, ipv4, ipv6};
 
 use crate::maps::{DIMENSIONS, WEIR_R_INGRESS, WEIR_R_MARK, WEIR_ROUTES, WEIR_STACK_META};
@@ -51,7 +51,8 @@ fn describe(ctx: &TcContext) -> Option<PacketMeta> {
     if ctx.data() + headers > ctx.data_end() && ctx.pull_data(skb.len.min(PULLED)).is_err() {
         return None;
     }
-    Some(policy::of(ctx, route, version, 0, rules))
+    let head = MetaHead { magic: META_MAGIC, ip_version: version, l3_offset: ethernet::HEADER_LEN as u8 };
+    Some(policy::of(ctx, route, policy::Sight { version: version.into(), vlan: 0, rules }, head))
 }
 
 /// Rules that hold for a value; entry 0 stands for all that have none.

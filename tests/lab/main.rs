@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions that tests share are tests, too")]
 
+mod identity;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,9 +46,10 @@ fn link(topology: &Topology, mbit: u64, delay: Duration) -> SlowLink {
         delay,
         overhead: 0,
         reverse_rate: None,
-        sender: Family::Ipv4.sender(),
+        family: Family::Ipv4,
+        extra: Vec::new(),
     };
-    SlowLink::start(topology.slow_tap(), topology.receiver_tap(), settings).unwrap()
+    SlowLink::start(&topology.slow_tap(), &topology.receiver_tap(), &settings).unwrap()
 }
 
 /// Keeps the router's ring full with frames of 1,514 bytes, sent by the router itself, while `measure` runs.
