@@ -80,7 +80,7 @@ fn measure(mbit: u64, length: usize, class: bool, cpus: u32) -> Measured {
     let rates = if cpus == 1 {
         run(&router, &running, &[load(bits)], Drain::Fast, SETTLE, WINDOW)
     } else {
-        run_on_two(&router, &running, [&load(bits / 2), &load(bits / 2)], SETTLE, WINDOW)
+        run_on_two(&router, &running, [&[load(bits / 2)], &[load(bits / 2)]], Drain::Fast, SETTLE, WINDOW)
     };
     let took = start.elapsed().as_secs_f64();
     adds_up(&running);
