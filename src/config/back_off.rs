@@ -253,6 +253,9 @@ impl Check<'_> {
     fn target(&mut self, place: &str, device: &str, table: &BackOffTable, devices: &[&str]) {
         let Some(typed) = table.spill_to.get() else { return };
         let name = typed.get_ref().as_str();
+        if DeviceName::new(name).is_err() {
+            return;
+        }
         let rule = if name == device {
             BackOffRule::SpillToItself
         } else if devices.contains(&name) {
@@ -269,13 +272,19 @@ impl Check<'_> {
         }
         let spills =
             |field: &Field<String>| field.get().filter(|typed| typed.get_ref() == "spill").map(Spanned::span);
-        let (key, span) = match (spills(&table.on_congested), spills(&table.on_full)) {
-            (Some(span), _) => ("on_congested", span),
-            (None, Some(span)) => ("on_full", span),
+        match (spills(&table.on_congested), spills(&table.on_full)) {
+            (Some(span), _) => {
+                self.back_off_problem(place, "on_congested", span, BackOffRule::SpillWithoutPort);
+            }
+            (None, Some(span)) => {
+                self.back_off_problem(place, "on_full", span, BackOffRule::SpillWithoutPort);
+            }
             // It is the port that says so.
-            (None, None) => ("spill_to", header.clone()),
-        };
-        self.back_off_problem(place, key, span, BackOffRule::SpillWithoutPort);
+            (None, None) => {
+                let rule = Rule::BackOff(BackOffRule::SpillWithoutPort);
+                self.problems.push(self.source.key_problem(place, "spill_to", header.clone(), rule));
+            }
+        }
     }
 
     fn used(&mut self, place: &str, key: &str, field: &Field<String>, used: bool) {

@@ -468,8 +468,9 @@ mod tests {
         let class = "[[port.class]]\nname = \"bulk\"\n[port.class.aqm]\nalgorithm = \"pie\"";
         assert_eq!(encode(class).limit_ns, ms(45));
         assert_eq!(encode(&format!("[port.aqm]\nlimit = \"20ms\"\n{class}")).limit_ns, ms(20));
-        let policed = format!("mode = \"policer\"\nrate = \"1gbit\"\n{class}");
-        assert_eq!(encode(&policed).limit_ns, ms(15));
+        let policed =
+            format!("mode = \"policer\"\nrate = \"1gbit\"\n[port.aqm]\nalgorithm = \"codel\"\n{class}");
+        assert_eq!(encode(&policed).limit_ns, ms(50));
     }
 
     #[test]

@@ -64,21 +64,20 @@ pub fn weir_config(name: &str, weir: &Config, shaper_rate: BitRate) -> Option<Co
     Some(config)
 }
 
-/// Without classes.
+/// Without classes: ingress drops at `full`, as by default where there are none.
 fn plain(config: &mut Config) {
     config.policy.rules.clear();
     each_port(config, |port| {
         port.classes.clear();
         port.default_class = 0;
+        port.back_off = BackOff { on_congested: Action::None, on_full: Action::Drop, spill_to: None };
     });
 }
 
 /// Without classes, and with a signal of ingress's at `congested`.
 fn early(config: &mut Config, action: Action) {
     plain(config);
-    each_port(config, |port| {
-        port.back_off = BackOff { on_congested: action, on_full: Action::Drop, spill_to: None };
-    });
+    each_port(config, |port| port.back_off.on_congested = action);
 }
 
 fn each_port(config: &mut Config, change: impl Fn(&mut Port)) {

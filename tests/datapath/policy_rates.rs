@@ -333,8 +333,8 @@ fn frames_that_the_driver_refuses_are_given_back_to_class_flow_and_subscriber() 
                  [[subscriber]]\nname = \"a\"\nprefixes = [\"10.77.1.0/29\"]\nplan = \"p\"\n";
     let port = policer(10).replacen("rate", "reserve = 0\nsubscribers = \"source\"\nrate", 1);
     let class = format!("rate = \"5mbit\"\nfairness = \"flow\"\n{}", burst(10));
-    let running = router.start_text(&(config(&router, &port, &[&class]) + plans));
-    // The ring shrinks behind weir's back, and the link stands still for half of every 60 ms: what the class lets through
+    let running = router.start_text_blind(&(config(&router, &port, &[&class]) + plans));
+    // The ring, which weir does not see, is short, and the link stands still for half of every 60 ms: what the class lets through
     // then finds no room. With its charges kept, the class would fall short of its rate by as much.
     router.set_queue_len(16);
     let link = Drain::HalfOf(Duration::from_millis(60));

@@ -162,7 +162,13 @@ impl Router {
 
     /// Starts with rings that nobody can read.
     pub fn start_blind(&self, port: &str) -> Running {
-        let config = Config::from_toml_str("test.toml", &self.config_text("", port)).unwrap();
+        self.start_text_blind(&self.config_text("", port))
+    }
+
+    /// The same with a whole configuration.
+    pub fn start_text_blind(&self, text: &str) -> Running {
+        let config =
+            Config::from_toml_str("test.toml", text).unwrap_or_else(|e| panic!("{:?}", e.problems()));
         let options = StartOptions { blind: true, ..StartOptions::default() };
         let started = self.run(|| Instance::start(&config, &options));
         Running { instance: started.unwrap_or_else(|e| panic!("{}", causes(&e))) }

@@ -296,7 +296,7 @@ mod tests {
             plans: vec![PlanConfig::new_zeroed(); 2],
             plan_classes: vec![4, CLASS_NONE],
             members: vec![1, 0, 1],
-            prefixes: vec![(Ipv4Addr::new(10, 0, 1, 0), 24, 1), (Ipv4Addr::new(10, 0, 2, 7), 32, 2)],
+            prefixes: vec![(Ipv4Addr::new(10, 78, 1, 0), 24, 1), (Ipv4Addr::new(10, 78, 2, 7), 32, 2)],
         };
         let members = Members::new(&subscribers, SIDE_SOURCE.into());
         let rules = Rules {

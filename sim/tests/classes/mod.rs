@@ -1,8 +1,6 @@
 //! Ports with classes, as the configuration would encode them (`src/config/policy` of the root crate).
 #![allow(dead_code, reason = "each test has its own use for a part of it")]
 
-use std::net::Ipv4Addr;
-
 use weir_aqm::Pace;
 use weir_egress::pace_word;
 use weir_shared_maps::{
@@ -11,7 +9,7 @@ use weir_shared_maps::{
     SIDE_SOURCE,
 };
 use weir_sim::queue::{PolicyConfig, Rules, Subscribers};
-use weir_sim::{Contender, port_config};
+use weir_sim::{Contender, address, port_config};
 use zerocopy::FromZeros;
 
 const MS: u64 = 1_000_000;
@@ -105,15 +103,12 @@ pub fn subscribers(mut config: PolicyConfig, rates: &[(u64, u64)]) -> PolicyConf
         ceil_burst_ns: burst_ns,
     };
     let plan = |rates| PlanConfig { up: limited(rates), ..PlanConfig::new_zeroed() };
-    let prefix = |plan: u32| {
-        let host = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + plan);
-        (host, 32, plan + 1)
-    };
+    let prefix = |plan: u16| (address::of_host(plan), 32, u32::from(plan) + 1);
     config.subscribers = Subscribers {
         plans: rates.iter().map(plan).collect(),
         plan_classes: vec![CLASS_NONE; rates.len()],
         members: std::iter::once(0).chain(0..rates.len() as u16).collect(),
-        prefixes: (0..rates.len() as u32).map(prefix).collect(),
+        prefixes: (0..rates.len() as u16).map(prefix).collect(),
     };
     config
 }

@@ -115,6 +115,9 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "weir" => Box::new(weir::Weir("weir")),
         "weir+codel" => Box::new(weir::Weir("weir+codel")),
         "weir+pi2" => Box::new(weir::Weir("weir+pi2")),
+        "weir+pie" => Box::new(weir::Weir("weir+pie")),
+        "weir+early-mark" => Box::new(weir::Weir("weir+early-mark")),
+        "weir+early-drop" => Box::new(weir::Weir("weir+early-drop")),
         "weir+policer" => Box::new(weir::Weir("weir+policer")),
         "weir+plain" => Box::new(weir::Weir("weir+plain")),
         other => {

@@ -152,10 +152,11 @@ fn after_batch(batch: Batch) -> i32 {
     let index = route.ring_base.wrapping_add(queue);
     // SAFETY: this CPU's own value; egress of the same batch ran before, nothing of it runs meanwhile.
     let scratch = unsafe { &mut *scratch };
-    // Without a batch of our egress program (a port that is only measured) the kernel's numbers are all there is.
+    // Without a batch of our egress program (a port that is only measured) the kernel's numbers are all there is. Should a
+    // batch before have gone unseen, its drops are still in the scratch, and more than the kernel tells of.
     let ours = scratch.now_ns != 0 && scratch.port == route.port;
     let (accepted, refused) =
-        if ours { (scratch.accepted, batch.drops.wrapping_sub(scratch.dropped)) } else { (0, batch.drops) };
+        if ours { (scratch.accepted, batch.drops.saturating_sub(scratch.dropped)) } else { (0, batch.drops) };
     // A ring that refuses may have been made smaller, or its device have lost it.
     let trusted = if refused > 0 { 0 } else { LOCATE_INTERVAL_NS };
     let Some((state, history)) = ring_of(config, recipe, batch.dev, index, queue, (now, trusted)) else {
