@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aya_obj::{
     Map, Object, ProgramSection,
     generated::bpf_map_type::{
-        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_PERCPU_ARRAY,
-        BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
+        self, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_DEVMAP_HASH, BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE,
+        BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_RINGBUF,
     },
     programs::XdpAttachType,
 };
@@ -19,9 +19,9 @@ use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
 use weir_shared_maps::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
     EVENTS_BYTES, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS,
-    PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState, PrefixMasks,
-    RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberControl, SubscriberMeter,
-    names,
+    PacketMeta, PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState,
+    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberControl,
+    SubscriberMeter, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -64,6 +64,9 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_RULE_SOURCE_PORT, array(8, None)),
         (names::MAP_RULE_DESTINATION_PORT, array(8, None)),
         (names::MAP_RULE_SIZE, array(8, None)),
+        (names::MAP_STACK_META, per_cpu(size_of::<PacketMeta>(), 1)),
+        (names::MAP_RULE_MARK, (BPF_MAP_TYPE_HASH, 4, 8, None)),
+        (names::MAP_RULE_INGRESS, (BPF_MAP_TYPE_HASH, 4, 8, None)),
         (names::MAP_RULE_SOURCE4, trie(4)),
         (names::MAP_RULE_DESTINATION4, trie(4)),
         (names::MAP_RULE_SOURCE6, trie(16)),
@@ -147,15 +150,25 @@ fn every_program_has_its_name_and_its_section() {
         matches!(section, ProgramSection::Xdp { frags: false, attach_type: XdpAttachType::DevMap })
     };
     let is_btf = |section: &ProgramSection| matches!(section, ProgramSection::BtfTracePoint);
+    let is_tc = |section: &ProgramSection| matches!(section, ProgramSection::SchedClassifier);
     let is_raw = |section: &ProgramSection| matches!(section, ProgramSection::RawTracePoint);
     type Is<'a> = &'a dyn Fn(&ProgramSection) -> bool;
     let expected: [(&objects::Object, &[(&str, Is<'_>)]); 3] = [
-        (&INGRESS, &[(names::PROG_INGRESS, &is_xdp), (names::PROG_INGRESS_POLICY, &is_xdp)]),
+        (
+            &INGRESS,
+            &[
+                (names::PROG_INGRESS, &is_xdp),
+                (names::PROG_INGRESS_POLICY, &is_xdp),
+                (names::PROG_STACK_CLASSIFY, &is_tc),
+            ],
+        ),
         (
             &EGRESS,
             &[
                 (names::PROG_EGRESS, &is_devmap),
                 (names::PROG_POLICY, &is_devmap),
+                (names::PROG_STACK, &is_tc),
+                (names::PROG_STACK_POLICY, &is_tc),
                 (names::PROG_OBSERVER_BTF, &is_btf),
                 (names::PROG_OBSERVER_RAW, &is_raw),
                 (names::PROG_STACK_OBSERVER, &is_raw),

@@ -11,6 +11,7 @@ pub mod bottleneck;
 mod controller;
 mod convert;
 mod decision;
+pub mod frames;
 mod limits;
 pub mod observe;
 pub mod policer;

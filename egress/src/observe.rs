@@ -1,7 +1,7 @@
 //! After each batch: what the ring says about its queue, its drain rate and its signal.
 
 use weir_aqm::{Bytes, DrainParams, Level, Nanos, Pace, SignalParams, SignalVars, history};
-use weir_shared_maps::{DrainState, HistoryEntry, PortConfig, SignalState};
+use weir_shared_maps::{DrainState, FLAG_TC, HistoryEntry, PortConfig, SignalState};
 
 use crate::{
     convert::{drain_from_map, drain_to_map, pace_from_map, pace_of_word, signal_from_map, signal_to_map},
@@ -110,6 +110,9 @@ pub struct Standing {
 /// their ways instead of the product.
 #[inline(always)]
 pub fn raise(config: &PortConfig, standing: &Standing, signal: &mut SignalState) {
+    if !is_heard(config) {
+        return;
+    }
     let limits = limits(config, standing.pace, standing.slots);
     let admitted = slots_admitted(standing.slots, config.reserve_slots);
     // At the limit egress refuses everything, but for what a class is guaranteed: what ingress does about it is each class's choice.
@@ -140,6 +143,9 @@ pub struct Blind {
 /// takes nothing. A ring that could not be read this time keeps its signal.
 #[inline(always)]
 pub fn observe_blind(config: &PortConfig, blind: &Blind, signal: &mut SignalState) {
+    if !is_heard(config) {
+        return;
+    }
     let pace = pace_from_map(config);
     let limits = limits(config, pace, 0);
     // From here on the meter refuses a full frame; a burst of hardly more than one leaves half of itself.
@@ -158,6 +164,12 @@ pub fn observe_blind(config: &PortConfig, blind: &Blind, signal: &mut SignalStat
         vars.on_refusal(&params, blind.now);
     }
     renewed(signal, before, &vars);
+}
+
+/// Whether anybody is there to back off: nothing is redirected to a port that the kernel forwards to.
+#[inline(always)]
+const fn is_heard(config: &PortConfig) -> bool {
+    config.flags & FLAG_TC == 0
 }
 
 /// Full at `high`, until three quarters of it; congested at the target, until half of that. `slots`: high and low.
@@ -223,6 +235,14 @@ mod tests {
         let error = predicted.as_nanos().abs_diff(12_112_000);
         assert!(error < 250_000, "{predicted:?}");
         assert_eq!(signal.level, weir_shared_maps::SIGNAL_CONGESTED);
+    }
+
+    #[test]
+    fn a_port_that_nothing_is_redirected_to_raises_no_signal() {
+        let (mut drain, mut signal) = (DrainState::new_zeroed(), SignalState::new_zeroed());
+        let tc = PortConfig { flags: FLAG_TC, ..config() };
+        observe(&tc, &look(2_000_000, 1000, 1000), &mut drain, &mut signal);
+        assert_eq!(signal, SignalState::new_zeroed());
     }
 
     #[test]

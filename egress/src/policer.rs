@@ -39,6 +39,34 @@ pub fn charge(config: &PortConfig, tat: Nanos, now: Nanos, cost: Bytes) -> Charg
     }
 }
 
+/// Meters a packet of several frames (GSO): the first frame, of `first` bytes, decides, and all of them, `rest` more, are charged.
+#[inline(always)]
+pub fn charge_frames(config: &PortConfig, tat: Nanos, now: Nanos, first: Bytes, rest: Bytes) -> Charge {
+    match (charge(config, tat, now, first), pace_from_map(config)) {
+        (Charge::Conform { tat }, Some(pace)) => {
+            Charge::Conform { tat: tat.saturating_add(pace.time_for_rounded_up(rest)) }
+        }
+        (other, _) => other,
+    }
+}
+
+/// The TAT after a frame of `cost` bytes left that nobody had been asked about: charged, but never further ahead of the
+/// clock than what the meter tolerates.
+#[inline(always)]
+pub fn charge_sent(config: &PortConfig, tat: Nanos, now: Nanos, cost: Bytes) -> Nanos {
+    let Some(pace) = pace_from_map(config) else { return tat };
+    let (most, _) = tolerance(config);
+    let charged = tat.max(now).saturating_add(pace.time_for_rounded_up(cost));
+    charged.min(now.saturating_add(most)).max(tat)
+}
+
+/// Bytes that a port with classes owes at most for frames that left without being asked about: what its meter tolerates.
+#[inline(always)]
+pub fn owed_most(config: &PortConfig) -> Bytes {
+    let (most, _) = tolerance(config);
+    pace_from_map(config).map_or(Bytes::ZERO, |pace| pace.bytes_in(most))
+}
+
 /// How far the virtual queue may grow, and what beyond it is called: a policer's burst, or the delay limit where the
 /// virtual queue stands for an unreadable ring.
 #[inline(always)]
@@ -111,6 +139,41 @@ mod tests {
             }
         }
         assert_eq!(sent, 10_000 - 1 + 10);
+    }
+
+    #[test]
+    fn a_packet_larger_than_any_burst_passes_by_its_first_frame_and_is_paid_for_in_full() {
+        let c = config();
+        let (mut tat, mut sent) = (Nanos::ZERO, 0u64);
+        // 64 frames of 1,000 bytes at once, 64 ms of the rate, against a burst of 10 ms.
+        for ms in 1000..11_000 {
+            let now = Nanos::from_millis(ms);
+            if let Charge::Conform { tat: new } =
+                charge_frames(&c, tat, now, Bytes::new(1000), Bytes::new(63_000))
+            {
+                (tat, sent) = (new, sent + 64_000);
+            }
+        }
+        let rate = 10_000 * 1000;
+        assert!((rate..rate + 10_000 + 64_000).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_left_unasked_is_owed_up_to_the_burst_and_an_owing_meter_recovers() {
+        let c = config();
+        let now = Nanos::from_millis(1000);
+        let mut tat = Nanos::ZERO;
+        for frame in 1..=30 {
+            tat = charge_sent(&c, tat, now, Bytes::new(1000));
+            assert_eq!(tat, now.saturating_add(Nanos::from_millis(10.min(frame))));
+        }
+        // A meter that is further ahead (a GSO packet) is not set back.
+        let ahead = now.saturating_add(Nanos::from_millis(60));
+        assert_eq!(charge_sent(&c, ahead, now, Bytes::new(1000)), ahead);
+        assert!(matches!(charge(&c, tat, now, Bytes::new(1)), Charge::Exceed(_)));
+        let later = now.saturating_add(Nanos::from_millis(1));
+        assert!(matches!(charge(&c, tat, later, Bytes::new(1000)), Charge::Conform { .. }));
+        assert_eq!(owed_most(&c), Bytes::new(10_000));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub const DRIVER_VIRTIO: u32 = 3;
 pub const FLAG_ECN: u32 = 1;
 /// [`PortConfig::flags`]: drive the AQM by the oldest frame's sojourn instead of the arriving one's predicted one.
 pub const FLAG_HEAD_SOJOURN: u32 = 2;
+/// [`PortConfig::flags`]: nothing is redirected to the port; its TC programs are the whole datapath.
+pub const FLAG_TC: u32 = 4;
 
 /// [`PortConfig::stack`]: frames that the stack sends are not looked at beyond the ring's history.
 pub const STACK_IGNORE: u32 = 0;

@@ -42,6 +42,10 @@ pub const MAP_RULE_SOURCE_PORT: &str = "WEIR_R_SPORT";
 pub const MAP_RULE_DESTINATION_PORT: &str = "WEIR_R_DPORT";
 /// Array: bytes of the IP packet, clamped to [`crate::SIZE_ENTRIES`]` - 1` → rules.
 pub const MAP_RULE_SIZE: &str = "WEIR_R_SIZE";
+/// Hash: mark of a packet of the stack → rules; 0 stands for every mark that has no entry.
+pub const MAP_RULE_MARK: &str = "WEIR_R_MARK";
+/// Hash: interface index where a packet of the stack arrived → rules; 0 stands for all others, and for the router's own.
+pub const MAP_RULE_INGRESS: &str = "WEIR_R_INGRESS";
 /// LPM trie: IPv4 source → rules, the bits of covering prefixes included.
 pub const MAP_RULE_SOURCE4: &str = "WEIR_R_SRC4";
 /// LPM trie: IPv4 destination → rules.
@@ -82,6 +86,9 @@ pub const MAP_HOSTS: &str = "WEIR_HOSTS";
 /// Per-CPU array of one: [`crate::BatchCharges`], from the egress program to the observer.
 pub const MAP_CHARGES: &str = "WEIR_CHARGES";
 
+/// Per-CPU array of one: [`crate::PacketMeta`] of the packet that a port's two TC programs look at.
+pub const MAP_STACK_META: &str = "WEIR_STACK_META";
+
 /// Array: `port * MAX_CLASSES + class` → [`crate::BackOff`].
 pub const MAP_BACK_OFF: &str = "WEIR_BACK_OFF";
 /// Array: `port * STICKY_BUCKETS + bucket` → [`crate::StickyState`].
@@ -93,11 +100,15 @@ pub const MAP_PAUSE: &str = "WEIR_PAUSE";
 /// Ring buffer of [`crate::Event`]s, minimum kernel 5.8.
 pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 
-/// Per-CPU arrays of one that the `egress` object alone knows: a frame, and its decision in progress.
-pub const PRIVATE_MAPS: [&str; 2] = ["WEIR_DESK", "WEIR_WORK"];
+/// Per-CPU arrays of one that the `egress` object alone knows: a frame, its decision in progress, and the ring as a packet of
+/// the stack finds it.
+pub const PRIVATE_MAPS: [&str; 3] = ["WEIR_DESK", "WEIR_WORK", "WEIR_STACK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 43] = [
+pub const PINNED_MAPS: [&str; 46] = [
+    MAP_STACK_META,
+    MAP_RULE_INGRESS,
+    MAP_RULE_MARK,
     MAP_BACK_OFF,
     MAP_STICKY,
     MAP_DIVERT,
@@ -152,6 +163,12 @@ pub const PROG_INGRESS_POLICY: &str = "weir_ingress_pol";
 pub const PROG_EGRESS: &str = "weir_egress";
 /// Devmap program of a port with classes (`egress` object).
 pub const PROG_POLICY: &str = "weir_policy";
+/// TC egress program of a port: decides on what the stack sends (`egress` object).
+pub const PROG_STACK: &str = "weir_stack";
+/// The same for a port with classes (`egress` object).
+pub const PROG_STACK_POLICY: &str = "weir_stack_pol";
+/// TC egress program that runs before it: class, subscriber and hashes of what the stack sends (`ingress` object).
+pub const PROG_STACK_CLASSIFY: &str = "weir_stack_cls";
 /// Ring observer on `xdp_devmap_xmit` as a BTF tracepoint (`egress` object), minimum kernel 5.5.
 pub const PROG_OBSERVER_BTF: &str = "weir_observer";
 /// The same observer as a raw tracepoint, for kernels without BTF.

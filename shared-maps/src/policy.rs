@@ -31,6 +31,11 @@ pub const DIM_DESTINATION_PORT: u32 = 1 << 6;
 /// Rules look at the size of the IP packet.
 pub const DIM_SIZE: u32 = 1 << 7;
 
+/// Rules look at the mark of the stack's packets (`skb->mark`).
+pub const DIM_MARK: u32 = 1 << 8;
+/// Rules look at the device where the stack's packets arrived. At an ingress device that is known when its program is loaded.
+pub const DIM_INGRESS: u32 = 1 << 9;
+
 /// Entries of the size map; the last one stands for all larger packets.
 pub const SIZE_ENTRIES: u32 = 16_384;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::Error;
 use crate::config::units::{show_rate, show_size, show_time};
-use crate::config::{Algorithm, Aqm, Config, Ingress, Mode, Port, Sojourn};
+use crate::config::{Algorithm, Aqm, Config, Ingress, Mode, Port, Sojourn, Stack};
+use crate::datapath::probe::mode_of;
 use weir_aqm::overhead::Framing;
 
 /// Checks `path` and writes what it means.
@@ -21,6 +22,9 @@ pub(super) fn run(path: &Path, out: &mut impl Write) -> Result<(), Error> {
     }
     for port in &config.ports {
         writeln!(out, "{}", port_line(port))?;
+        if port.mode == Mode::Auto {
+            writeln!(out, "  {}", auto_line(port.device.as_str()))?;
+        }
         for line in super::policy::class_lines(port) {
             writeln!(out, "  {line}")?;
         }
@@ -54,11 +58,23 @@ fn port_line(port: &Port) -> String {
     parts.extend(port.reserve.map(|reserve| format!("reserve {reserve} slots")));
     parts.push(aqm(&port.aqm, port.mode));
     parts.extend(port.subscribers.map(|side| format!("subscribers by {}", side.name())));
+    if port.stack != Stack::Decide {
+        parts.push(format!("stack {}", port.stack.name()));
+    }
     if port.classes.is_empty() {
         parts.push(port.back_off.words());
     }
     parts.extend(port.divert_rate.map(|rate| format!("divert_rate {}", show_rate(rate))));
     parts.join(", ")
+}
+
+/// What `mode = "auto"` would choose here and now.
+fn auto_line(device: &str) -> String {
+    match mode_of(device) {
+        Ok(None) => "here: policer, the device is or can be made a redirect target".to_owned(),
+        Ok(Some(why)) => format!("here: tc, {why}"),
+        Err(error) => format!("here: not known, {error}"),
+    }
 }
 
 /// An AQM in words, on a port of this mode.

@@ -202,7 +202,8 @@ fn run_command(command: Command) -> Result<ExitCode, Error> {
     let out = &mut std::io::stdout();
     match command {
         Command::Run(args) => {
-            run::run(&args.config.config, &StartOptions { keep: args.keep, ..StartOptions::default() }, out)?;
+            let options = StartOptions { keep: args.keep, ..StartOptions::default() };
+            run::run(&args.config.config, &options, out)?;
         }
         Command::Check(args) => check::run(&args.config, out)?,
         Command::Reload(args) => reload::run(&args.config, out)?,

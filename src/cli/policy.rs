@@ -1,8 +1,8 @@
 //! Classes, rules and plans in words, for `weir check`.
 
 use weir_shared_maps::{
-    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT,
-    DIM_VLAN,
+    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_MARK, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE,
+    DIM_SOURCE_PORT, DIM_VLAN,
 };
 
 use crate::config::policy::compile::compile;
@@ -100,6 +100,7 @@ fn dimensions(config: &Config) -> String {
         (DIM_PROTOCOL, "protocol"),
         (DIM_SOURCE_PORT, "source port"),
         (DIM_DESTINATION_PORT, "destination port"),
+        (DIM_MARK, "mark of the stack's packets"),
     ];
     let names: Vec<&str> =
         names.into_iter().filter(|(bit, _)| looked_at & bit != 0).map(|(_, name)| name).collect();
@@ -118,6 +119,7 @@ fn rule_words(rule: &MatchRule, config: &Config) -> String {
         destination_port,
         ingress,
         size,
+        mark,
     } = rule;
     let device = |index: &usize| config.ingress.get(*index).map(|ingress| ingress.device.to_string());
     let conditions = [
@@ -130,6 +132,7 @@ fn rule_words(rule: &MatchRule, config: &Config) -> String {
         one_of("destination_port", destination_port, |range| range_words(range.start(), range.end(), "-")),
         one_of("ingress", ingress, |index| device(index).unwrap_or_default()),
         one_of("size", size, |range| range_words(range.start(), range.end(), "..")),
+        one_of("mark", mark, ToString::to_string),
     ];
     let conditions: Vec<String> = conditions.into_iter().flatten().collect();
     let conditions = if conditions.is_empty() { "everything".to_owned() } else { conditions.join(" and ") };

@@ -13,18 +13,27 @@ pub(super) fn run(devices: &[String], json: bool, out: &mut impl Write) -> Resul
         writeln!(out)?;
         return Ok(());
     }
-    let heads =
-        ["device", "driver", "native XDP", "redirect target now", "XDP program", "TX queues", "TX ring"];
+    let heads = [
+        "device",
+        "driver",
+        "native XDP",
+        "redirect target now",
+        "mode auto",
+        "XDP program",
+        "TX queues",
+        "TX ring",
+    ];
     write!(out, "{}", table(&heads, probes.iter().map(|probe| row(probe).to_vec())))?;
     Ok(())
 }
 
-fn row(probe: &Probe) -> [String; 7] {
+fn row(probe: &Probe) -> [String; 8] {
     [
         probe.device.clone(),
         probe.driver.clone(),
         known(probe.native_xdp).to_owned(),
         known(probe.redirect_target).to_owned(),
+        probe.tc_because.as_ref().map_or_else(|| "policer".to_owned(), |why| format!("tc: {why}")),
         probe.program.map_or_else(|| "-".to_owned(), |id| format!("id {id}")),
         probe.tx_queues.map_or_else(|| "?".to_owned(), |n| n.to_string()),
         match &probe.ring {
@@ -54,12 +63,14 @@ mod tests {
             driver: "ixgbe".to_owned(),
             native_xdp: Some(true),
             redirect_target: Some(false),
+            tc_because: Some("driver ixgbe has no native XDP".to_owned()),
             program: None,
             tx_queues: None,
             ring: Err("no recipe is known for driver ixgbe".to_owned()),
         };
-        let [device, _, native, target, program, queues, ring] = row(&probe);
+        let [device, _, native, target, auto, program, queues, ring] = row(&probe);
         assert_eq!([device, native, target, program, queues].join(" "), "wan0 yes no - ?");
+        assert!(auto.starts_with("tc: driver ixgbe"), "{auto}");
         assert!(ring.contains("rate") && ring.contains("ixgbe"));
     }
 }

@@ -123,6 +123,9 @@ fn render(snapshot: &Snapshot) -> String {
     ));
     for port in &snapshot.ports {
         text.push_str(&on_the_wire(port));
+        if let Some(why) = &port.mode_reason {
+            text.push_str(&format!("{} is in mode {}: {why}\n", port.device, port.mode));
+        }
         text.push_str(&nonzero(&port.device, "drops", port.drops.iter().map(|(cause, n)| (*cause, *n))));
         text.push_str(&nonzero(&port.device, "beside", beside(&port.counters)));
         text.push_str(&nonzero(&port.device, "by ingress", by_ingress(&port.counters)));
@@ -261,6 +264,9 @@ fn to_stack(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'s
 /// What went past the decision, and what it could not do.
 fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'static str, u64)> {
     let watched = [
+        PortCounter::StackSeen,
+        PortCounter::StackMarked,
+        PortCounter::StackDropped,
         PortCounter::StackSent,
         PortCounter::StackDrops,
         PortCounter::FailOpen,
@@ -351,6 +357,8 @@ mod tests {
         let mut snapshot = snapshot();
         snapshot.ports[0].drops.insert("aqm", 3);
         snapshot.ports[0].rings[0].pressure = 0.25;
+        snapshot.ports[0].counters.insert("stack_seen", 5);
+        snapshot.ports[0].mode_reason = Some("because".to_owned());
         snapshot.ingress[0].counters.insert("pass_ttl", 4);
         let text = render(&snapshot);
         for part in [
@@ -361,6 +369,8 @@ mod tests {
             "0 of 1000",
             "25 %",
             "250ms",
+            "wan0 beside: stack_seen 5",
+            "wan0 is in mode bottleneck: because\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

@@ -4,9 +4,10 @@ use serde::Serialize;
 use weir_aqm::Pace;
 use weir_egress::wire_bytes;
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
-    FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER, MODE_VIRTUAL,
-    PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PlanConfig, PlanRates, PortConfig,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, ClassConfig, FLAG_ECN, FLAG_HEAD_SOJOURN, FLAG_TC,
+    FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, MODE_BOTTLENECK, MODE_METER, MODE_NONE, MODE_POLICER,
+    MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PlanConfig, PlanRates, PortConfig, STACK_CHARGE,
+    STACK_DECIDE, STACK_IGNORE,
 };
 
 use super::model::PauseKind;
@@ -15,8 +16,10 @@ use super::validate::MAX_LIMIT;
 /// A port's parameters as they stand in the map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunningPort {
-    /// `bottleneck`, `policer`, `virtual`, `meter`, `unused`, or `unknown`.
+    /// `bottleneck`, `policer`, `tc`, `virtual`, `meter`, `unused`, or `unknown`.
     pub mode: &'static str,
+    /// What becomes of the stack's frames: `decide`, `charge`, `ignore`, or `unknown`.
+    pub stack: &'static str,
     /// `codel`, `pi2`, `pie`, `none`, or `unknown`.
     pub algorithm: &'static str,
     /// `predicted` or `head`.
@@ -118,7 +121,13 @@ fn algorithm_name(aqm: u32) -> &'static str {
 /// Reads a port's map entry.
 pub fn running_port(config: &PortConfig) -> RunningPort {
     RunningPort {
-        mode: mode_name(config.mode),
+        mode: if config.flags & FLAG_TC == 0 { mode_name(config.mode) } else { "tc" },
+        stack: match config.stack {
+            STACK_DECIDE => "decide",
+            STACK_CHARGE => "charge",
+            STACK_IGNORE => "ignore",
+            _ => "unknown",
+        },
         algorithm: algorithm_name(config.aqm),
         sojourn: if config.flags & FLAG_HEAD_SOJOURN == 0 { "predicted" } else { "head" },
         ecn: config.flags & FLAG_ECN != 0,

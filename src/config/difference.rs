@@ -51,6 +51,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         default_class,
         subscribers,
         pause,
+        stack,
         back_off,
         divert_rate,
     } = running;
@@ -66,6 +67,7 @@ fn port_changes(running: &Port, new: &Port) -> Option<String> {
         ("default_class", *default_class != new.default_class),
         ("subscribers", *subscribers != new.subscribers),
         ("pause", *pause != new.pause),
+        ("stack", *stack != new.stack),
         ("on_congested, on_full, spill_to", *back_off != new.back_off),
         ("divert_rate", *divert_rate != new.divert_rate),
     ]

@@ -6,12 +6,13 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, LinkLayer, Nanos, Pace};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, BATCH_MAX, FLAG_ECN, FLAG_HEAD_SOJOURN, FRAMING_ATM,
-    FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL, PAUSE_LINK,
-    PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute, STACK_IGNORE, VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, BATCH_MAX, FLAG_ECN, FLAG_HEAD_SOJOURN, FLAG_TC,
+    FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL,
+    PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute, STACK_CHARGE, STACK_DECIDE, STACK_IGNORE,
+    VLAN_WORDS,
 };
 
-use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn};
+use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn, Stack};
 use super::policy::encode as policy;
 use super::times::{Gains, Times, limit_for_classes};
 use super::validate::MAX_LIMIT;
@@ -124,7 +125,7 @@ const BURST_FRAMES: u64 = 10;
 pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeError> {
     let pace = pace(port)?;
     let mode = match (port.mode, facts.ring_readable) {
-        (Mode::Policer, _) => MODE_POLICER,
+        (Mode::Policer | Mode::Tc | Mode::Auto, _) => MODE_POLICER,
         (Mode::Bottleneck, true) => MODE_BOTTLENECK,
         (Mode::Bottleneck, false) if pace.is_some() => MODE_VIRTUAL,
         (Mode::Bottleneck, false) => return Err(EncodeError::RateNeeded { device: port.device.to_string() }),
@@ -140,7 +141,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         Mode::Bottleneck if !port.classes.is_empty() => {
             times.ring_limit.max(limit_for_classes(port, frame_time))
         }
-        Mode::Bottleneck | Mode::Policer => times.limit,
+        Mode::Bottleneck | Mode::Policer | Mode::Tc | Mode::Auto => times.limit,
     };
     Ok(PortConfig {
         target_ns: times.target.as_nanos(),
@@ -153,7 +154,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         ifindex: facts.ifindex,
         mode,
         aqm: algorithm(&port.aqm, port.mode),
-        flags: flags(&port.aqm),
+        flags: flags(&port.aqm) | if port.mode == Mode::Tc { FLAG_TC } else { 0 },
         ring_base: facts.ring_base,
         rings: facts.rings,
         ring_slots: facts.ring_slots,
@@ -171,7 +172,7 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         classes: port.classes.len() as u32,
         default_class: port.default_class as u32,
         side: u32::from(policy::side(port.subscribers)),
-        stack: STACK_IGNORE,
+        stack: stack(port),
         pause: match port.pause {
             PauseKind::Off => PAUSE_OFF,
             PauseKind::Link => PAUSE_LINK,
@@ -210,6 +211,15 @@ pub(super) const fn algorithm(aqm: &Aqm, mode: Mode) -> u32 {
         Algorithm::Pie => AQM_PIE,
         Algorithm::L4s => AQM_L4S,
         Algorithm::None => AQM_NONE,
+    }
+}
+
+/// `STACK_*` of a port.
+const fn stack(port: &Port) -> u32 {
+    match port.stack {
+        Stack::Decide => STACK_DECIDE,
+        Stack::Charge => STACK_CHARGE,
+        Stack::Ignore => STACK_IGNORE,
     }
 }
 
@@ -255,7 +265,7 @@ fn burst_time(
     pace: Option<Pace>,
     frame: Bytes,
 ) -> Result<Nanos, EncodeError> {
-    let (Mode::Policer, Some(pace)) = (port.mode, pace) else { return Ok(Nanos::ZERO) };
+    let (true, Some(pace)) = (port.mode.has_meter(), pace) else { return Ok(Nanos::ZERO) };
     match port.burst {
         None => Ok(pace.time_for_rounded_up(frame.saturating_mul(BURST_FRAMES)).max(POLICER_BURST_TIME)),
         Some(burst) if burst < frame => Err(EncodeError::BurstBelowFrame {
@@ -454,6 +464,31 @@ mod tests {
         assert_eq!((aqm(""), aqm("ecn = false"), aqm("algorithm = \"pi2\"")), (AQM_NONE, AQM_NONE, AQM_PI2));
         assert_eq!((aqm("target = \"5ms\""), aqm("limit = \"25ms\"")), (AQM_CODEL, AQM_CODEL));
         assert_eq!(encode("rate = \"1gbit\"").aqm, AQM_CODEL);
+    }
+
+    #[test]
+    fn mode_tc_is_a_policer_that_nothing_is_redirected_to() {
+        let (tc, policer) =
+            (encode("mode = \"tc\"\nrate = \"20mbit\""), encode("mode = \"policer\"\nrate = \"20mbit\""));
+        assert_eq!(PortConfig { flags: policer.flags, ..tc }, policer);
+        assert_eq!((tc.flags & FLAG_TC, policer.flags & FLAG_TC), (FLAG_TC, 0));
+    }
+
+    #[test]
+    fn what_the_stack_sends_is_decided_on_unless_the_file_says_otherwise() {
+        assert_eq!(encode("").stack, STACK_DECIDE);
+        assert_eq!(encode("stack = \"charge\"").stack, STACK_CHARGE);
+        assert_eq!(encode("stack = \"ignore\"").stack, STACK_IGNORE);
+    }
+
+    #[test]
+    fn what_the_stack_sends_is_only_charged_where_packets_are_diverted_into_it() {
+        assert_eq!(encode("on_full = \"divert\"").stack, STACK_CHARGE);
+        let of_class = "[[port.class]]\nname = \"bulk\"\non_congested = \"divert\"";
+        assert_eq!(encode(of_class).stack, STACK_CHARGE);
+        assert_eq!(encode(&format!("stack = \"decide\"\n{of_class}")).stack, STACK_DECIDE);
+        assert_eq!(encode("on_full = \"drop\"").stack, STACK_DECIDE);
+        assert_eq!(encode("mode = \"auto\"\nrate = \"1gbit\"\non_full = \"divert\"").stack, STACK_DECIDE);
     }
 
     #[test]

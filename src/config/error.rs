@@ -288,9 +288,24 @@ pub enum Rule {
     )]
     RateTooHigh,
     /// A policer that polices nothing.
-    #[error("mode \"policer\" needs a rate")]
+    #[error("mode \"{mode}\" needs a rate")]
     #[diagnostic(code(weir::config::policer_without_rate), help("add, for example: rate = \"20mbit\""))]
-    PolicerWithoutRate,
+    MeterWithoutRate {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// A port that the stack alone sends to, and nobody decides.
+    #[error("mode \"{mode}\" needs stack = \"decide\"")]
+    #[diagnostic(
+        code(weir::config::stack_of_tc),
+        help(
+            "where the kernel forwards, its stack sends everything that leaves by the port; remove the key"
+        )
+    )]
+    StackOfTc {
+        /// The mode.
+        mode: &'static str,
+    },
     /// A burst where no meter runs.
     #[error("only a policer has a burst; this port's mode is \"bottleneck\"")]
     #[diagnostic(

@@ -135,6 +135,8 @@ pub struct PortTable {
     pub subscribers: Field<String>,
     /// `pause`
     pub pause: Field<String>,
+    /// `stack`
+    pub stack: Field<String>,
     /// `on_congested`, `on_full`, `spill_to`
     pub back_off: BackOffTable,
     /// `divert_rate`
@@ -213,6 +215,7 @@ const PORT_KEYS: &[&str] = &[
     "default_class",
     "subscribers",
     "pause",
+    "stack",
     "on_congested",
     "on_full",
     "spill_to",
@@ -285,6 +288,7 @@ impl Reader<'_> {
             default_class: self.text(&place, "default_class", table, "default_class = \"bulk\""),
             subscribers: self.text(&place, "subscribers", table, "subscribers = \"source\""),
             pause: self.text(&place, "pause", table, "pause = \"802.3x\""),
+            stack: self.text(&place, "stack", table, "stack = \"decide\""),
             back_off: self.back_off(&place, table),
             divert_rate: self.text(&place, "divert_rate", table, "divert_rate = \"50mbit\""),
             place,

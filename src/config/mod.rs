@@ -28,5 +28,5 @@ pub mod validate;
 pub use error::{ConfigError, Problem, Rule};
 pub use model::{
     Algorithm, Aqm, Config, ConfigSource, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode,
-    NameError, PauseKind, Port, ReadList, Sojourn, VlanId, read_config,
+    NameError, PauseKind, Port, ReadList, Sojourn, Stack, VlanId, read_config,
 };

@@ -156,6 +156,8 @@ pub struct Port {
     pub subscribers: Option<Side>,
     /// How whoever feeds the port is asked to stop while its signal stands; off for a policer.
     pub pause: PauseKind,
+    /// What becomes of frames that the kernel's stack sends through the device.
+    pub stack: Stack,
     /// What ingress does while the port's signal stands, where the port has no classes; each class has its own.
     pub back_off: BackOff,
     /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
@@ -174,6 +176,17 @@ pub enum PauseKind {
     Priority,
 }
 
+/// What becomes of frames that the kernel's stack sends through a port: the router's own, and those that ingress passes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// They are decided on like redirected ones, before the device's qdisc.
+    Decide,
+    /// None is dropped; what leaves the qdisc is charged to the port's rate.
+    Charge,
+    /// They go by, and are seen in the ring alone.
+    Ignore,
+}
+
 /// What a port's queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -181,6 +194,10 @@ pub enum Mode {
     Bottleneck,
     /// A virtual queue of the configured rate, below what the ring can do.
     Policer,
+    /// The same, and the kernel forwards: nothing is redirected to the device, its TC programs decide.
+    Tc,
+    /// A policer that is redirected to where the device can be a redirect target, and by TC elsewhere.
+    Auto,
 }
 
 /// The AQM of a port. Absent times depend on the rate and MTU and are resolved by [`super::encode`].
@@ -212,8 +229,8 @@ impl Aqm {
         let timed = self.target.is_some() || self.interval.is_some() || self.limit.is_some();
         match (self.algorithm, mode) {
             (Some(algorithm), _) => algorithm,
-            (None, Mode::Policer) if !timed => Algorithm::None,
-            (None, Mode::Policer | Mode::Bottleneck) => Algorithm::Codel,
+            (None, Mode::Policer | Mode::Tc | Mode::Auto) if !timed => Algorithm::None,
+            (None, Mode::Policer | Mode::Tc | Mode::Auto | Mode::Bottleneck) => Algorithm::Codel,
         }
     }
 }
@@ -367,6 +384,27 @@ impl Mode {
         match self {
             Self::Bottleneck => "bottleneck",
             Self::Policer => "policer",
+            Self::Tc => "tc",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// Whether a meter of the configured rate is the queue.
+    pub fn has_meter(self) -> bool {
+        match self {
+            Self::Bottleneck => false,
+            Self::Policer | Self::Tc | Self::Auto => true,
+        }
+    }
+}
+
+impl Stack {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Charge => "charge",
+            Self::Ignore => "ignore",
         }
     }
 }

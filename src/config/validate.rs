@@ -8,11 +8,12 @@ use toml::Spanned;
 use weir_aqm::{Bytes, Nanos, Pace, Rate};
 use weir_shared_maps::{MAX_INGRESS, MAX_PORTS};
 
+use super::back_off::Action;
 use super::error::{ConfigError, Problem, Rule, Source};
 use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
 use super::model::{
     Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, PauseKind, Port,
-    ReadList, Sojourn, VlanId,
+    ReadList, Sojourn, Stack, VlanId,
 };
 use super::policy::{Class, PolicyRule, Side};
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
@@ -202,13 +203,20 @@ impl Check<'_> {
             .parsed(At { place, key: "mode" }, &table.mode, |word| match word {
                 "bottleneck" => Ok(Mode::Bottleneck),
                 "policer" => Ok(Mode::Policer),
-                _ => Err(choice(word, "\"bottleneck\", \"policer\"", &["bottleneck", "policer"])),
+                "tc" => Ok(Mode::Tc),
+                "auto" => Ok(Mode::Auto),
+                _ => Err(choice(
+                    word,
+                    "\"bottleneck\", \"policer\", \"tc\", \"auto\"",
+                    &["bottleneck", "policer", "tc", "auto"],
+                )),
             })
             .unwrap_or(Mode::Bottleneck);
         let divert_rate = self.parsed(At { place, key: "divert_rate" }, &table.divert_rate, rate);
         let rate = self.parsed(At { place, key: "rate" }, &table.rate, rate);
-        if let (Mode::Policer, true, Some(mode)) = (mode, table.rate.is_absent(), table.mode.get()) {
-            self.problems.push(self.source.key_problem(place, "rate", mode.span(), Rule::PolicerWithoutRate));
+        if let (true, true, Some(typed)) = (mode.has_meter(), table.rate.is_absent(), table.mode.get()) {
+            let rule = Rule::MeterWithoutRate { mode: mode.name() };
+            self.problems.push(self.source.key_problem(place, "rate", typed.span(), rule));
         }
         let link = self.link(table);
         let mpu = self.range(
@@ -239,6 +247,9 @@ impl Check<'_> {
         let pause = self.pause(table, mode, !classes.classes.is_empty());
         let egress_decides = !classes.classes.is_empty() || pause != PauseKind::Off;
         let back_off = if egress_decides { back_off.of_class() } else { back_off.of_port() };
+        let diverts = back_off.does(Action::Divert)
+            || classes.classes.iter().any(|class| class.back_off.does(Action::Divert));
+        let stack = self.stack(table, mode, diverts);
         Some(Port {
             device: device?,
             mode,
@@ -253,6 +264,7 @@ impl Check<'_> {
             default_class: classes.default,
             subscribers,
             pause,
+            stack,
             back_off,
             divert_rate,
         })
@@ -262,7 +274,7 @@ impl Check<'_> {
         let at = At { place: &table.place, key: "pause" };
         let kind = self.parsed(at, &table.pause, |word| match word {
             "off" => Ok(PauseKind::Off),
-            _ if matches!(word, "802.3x" | "pfc") && mode == Mode::Policer => Err(Rule::PauseOnPolicer),
+            _ if matches!(word, "802.3x" | "pfc") && mode.has_meter() => Err(Rule::PauseOnPolicer),
             "802.3x" => Ok(PauseKind::Link),
             "pfc" if !classes => Err(Rule::PfcWithoutClasses),
             "pfc" => Ok(PauseKind::Priority),
@@ -271,14 +283,43 @@ impl Check<'_> {
         kind.unwrap_or_default()
     }
 
+    /// Diverted packets are given to the stack so that they wait in the device's qdisc: decided on before it, they would meet
+    /// the full queue again that they were diverted from.
+    fn stack(&mut self, table: &PortTable, mode: Mode, diverts: bool) -> Stack {
+        let at = At { place: &table.place, key: "stack" };
+        let parsed = self.parsed(at, &table.stack, |word| {
+            let stack = match word {
+                "decide" => Stack::Decide,
+                "charge" => Stack::Charge,
+                "ignore" => Stack::Ignore,
+                _ => {
+                    let words = &["decide", "charge", "ignore"];
+                    return Err(choice(word, "\"decide\", \"charge\", \"ignore\"", words));
+                }
+            };
+            match (mode, stack) {
+                (Mode::Tc | Mode::Auto, Stack::Charge | Stack::Ignore) => {
+                    Err(Rule::StackOfTc { mode: mode.name() })
+                }
+                (Mode::Bottleneck | Mode::Policer, _) | (_, Stack::Decide) => Ok(stack),
+            }
+        });
+        parsed.unwrap_or(match mode {
+            Mode::Bottleneck | Mode::Policer if diverts => Stack::Charge,
+            Mode::Bottleneck | Mode::Policer | Mode::Tc | Mode::Auto => Stack::Decide,
+        })
+    }
+
     fn burst(&mut self, table: &PortTable, mode: Mode, overhead: i64) -> Option<Bytes> {
         let at = At { place: &table.place, key: "burst" };
         let least = FULL_FRAME.saturating_add(overhead).unsigned_abs();
         self.parsed(at, &table.burst, |text| match (mode, parse_size(text)) {
             (Mode::Bottleneck, _) => Err(Rule::BurstOnBottleneck),
-            (Mode::Policer, Err(error)) => Err(Rule::Unit(error, "\"32kb\"")),
-            (Mode::Policer, Ok(burst)) if burst.get() < least => Err(Rule::BurstTooSmall { least }),
-            (Mode::Policer, Ok(burst)) => Ok(burst),
+            (Mode::Policer | Mode::Tc | Mode::Auto, Err(error)) => Err(Rule::Unit(error, "\"32kb\"")),
+            (Mode::Policer | Mode::Tc | Mode::Auto, Ok(burst)) if burst.get() < least => {
+                Err(Rule::BurstTooSmall { least })
+            }
+            (Mode::Policer | Mode::Tc | Mode::Auto, Ok(burst)) => Ok(burst),
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::maps::{Array, MapData};
 use weir_shared_maps::{
-    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, PortConfig, PortRoute, RingRecipe, names,
+    DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FLAG_TC, PortConfig, PortRoute, RingRecipe, names,
 };
 
 use super::{
@@ -109,6 +109,9 @@ impl Follower {
             }
             match port_config(&followed.port, &followed.facts) {
                 Ok(config) => {
+                    // Who forwards to the port was found out at the start.
+                    let running = self.ports.get(&index, 0).map_err(Error::map(names::MAP_PORTS))?;
+                    let config = PortConfig { flags: config.flags | running.flags & FLAG_TC, ..config };
                     said.extend(short_reserve(followed.port.device.as_str(), &followed.facts, &config));
                     self.ports.set(index, config, 0).map_err(Error::map(names::MAP_PORTS))?;
                 }

@@ -6,26 +6,28 @@ use aya::{
     util::KernelVersion,
 };
 use weir_shared_maps::{
-    DRIVER_TUN, DRIVER_VIRTIO, IngressConfig, MODE_BOTTLENECK, PortConfig, PortRoute, PortState,
+    DRIVER_TUN, DRIVER_VIRTIO, FLAG_TC, IngressConfig, MODE_BOTTLENECK, PortConfig, PortRoute, PortState,
     RINGS_SUMMED, ROUTE_SHARED_RING, RingRecipe, RingState, names,
 };
 use zerocopy::FromZeros;
 
 use super::{
     Error, Result,
+    batch::BatchMap,
     follow::{Followed, Follower, facts, short_reserve},
     netdev::{self, Netdev},
     objects::{EGRESS, INGRESS, Sizes, attach_observers},
     pause::quantum_ps,
     pins::{Claim, Pins},
     policy::{self, IngressConstants, PolicySizes},
-    prepare::{Preparation, attach_xdp, check_free, check_target},
+    prepare::{Preparation, attach_xdp, check_free, check_target, no_target},
     reader::{Manifest, ManifestIngress, ManifestPort, Reader},
     recipe::KernelTypes,
     roster::Roster,
+    stack::{Hook, StackPrograms, detach_filters},
 };
 use crate::config::{
-    Config, Port,
+    Config, Mode, Port,
     encode::{PortFacts, ingress_config, port_config, port_route},
 };
 
@@ -37,6 +39,8 @@ pub struct StartOptions {
     pub keep: bool,
     /// Read no TX ring, as if no driver had a recipe: a port in bottleneck mode runs on a virtual queue of its `rate`.
     pub blind: bool,
+    /// How TC programs are attached.
+    pub hook: Hook,
 }
 
 /// A running configuration; dropped, it detaches.
@@ -44,6 +48,8 @@ pub struct Instance {
     // Field order is drop order: what feeds is detached before what is fed.
     devmap: DevMapHash<MapData>,
     ports: Vec<u32>,
+    /// Devices of the ports.
+    devices: Vec<String>,
     preparation: Preparation,
     reader: Reader,
     follower: Follower,
@@ -58,6 +64,54 @@ struct Planned<'a> {
     device: Netdev,
     facts: PortFacts,
     recipe: RingRecipe,
+    way: Way,
+}
+
+/// How frames that are forwarded get to a port.
+enum Way {
+    /// Redirected by ingress.
+    Redirect,
+    /// The same, and the kernel's instead if the device turns out to be no target.
+    RedirectIfItCan,
+    /// Through the kernel's stack, as the file says.
+    Kernel,
+    /// Through the kernel's stack, since the device is no redirect target.
+    KernelBecause(String),
+}
+
+impl Planned<'_> {
+    fn is_target(&self) -> bool {
+        match self.way {
+            Way::Redirect | Way::RedirectIfItCan => true,
+            Way::Kernel | Way::KernelBecause(_) => false,
+        }
+    }
+
+    /// Why the port is in its mode, where the file left that open.
+    fn mode_reason(&self) -> Option<String> {
+        match &self.way {
+            Way::Redirect | Way::Kernel => None,
+            Way::RedirectIfItCan => Some("the device is a redirect target".to_owned()),
+            Way::KernelBecause(why) => Some(why.clone()),
+        }
+    }
+
+    /// What was chosen, for people.
+    fn said(&self) -> Option<String> {
+        let chosen = if self.is_target() { "policer" } else { "tc" };
+        self.mode_reason().map(|why| format!("port {}: mode = \"{chosen}\": {why}", self.device.name))
+    }
+
+    /// The device is no target. With `mode = "auto"` the kernel forwards; else that is the end.
+    fn give_up(&mut self, error: Error) -> Result<()> {
+        match self.way {
+            Way::RedirectIfItCan => {
+                self.way = Way::KernelBecause(error.to_string());
+                Ok(())
+            }
+            Way::Redirect | Way::Kernel | Way::KernelBecause(_) => Err(error),
+        }
+    }
 }
 
 impl Planned<'_> {
@@ -85,13 +139,12 @@ impl Instance {
         let mut actions = Vec::new();
         // Before any device is looked at: what another daemon of this instance has attached there is no news.
         let claim = Claim::take(config.instance.as_str(), &mut actions)?;
-        let planned = plan(config, options, &mut actions)?;
+        let mut planned = plan(config, options, &mut actions)?;
         for ingress in &config.ingress {
             netdev::by_name(ingress.device.as_str())?;
         }
         let rings = planned.iter().map(|p| p.facts.rings_max).sum::<u32>().max(1);
-        let encoded =
-            planned.iter().map(|p| Ok(port_config(p.port, &p.facts)?)).collect::<Result<Vec<_>>>()?;
+        let mut encoded = planned.iter().map(encode).collect::<Result<Vec<_>>>()?;
 
         for (planned, config) in planned.iter().zip(&encoded) {
             actions.extend(short_reserve(&planned.device.name, &planned.facts, config));
@@ -105,12 +158,15 @@ impl Instance {
 
         // From here on the drop of `pins` takes everything back. Until here, what a dead daemon left forwards on.
         let pins = Pins::create(claim, &mut actions)?;
+        let redirects = planned.iter().any(Planned::is_target);
         let ingress = config
             .ingress
             .iter()
             .map(|ingress| {
                 let device = netdev::by_name(ingress.device.as_str())?;
-                check_free(&device)?;
+                if redirects {
+                    check_free(&device)?;
+                }
                 Ok((ingress, device))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -126,7 +182,8 @@ impl Instance {
         let mut devmap: DevMapHash<MapData> = take(&mut maps, names::MAP_DEVMAP)?;
         write_ports(&mut observer, &planned, &encoded)?;
         let roster = Roster::after(&Roster::default(), config);
-        policy::write(&directory, config, &rules, &encoded, &roster)?;
+        let arrive: Vec<u32> = ingress.iter().map(|(_, device)| device.ifindex).collect();
+        policy::write(&directory, config, &rules, &encoded, &arrive, &roster)?;
         let ports: Vec<u32> = planned.iter().map(|p| p.facts.ifindex).collect();
         policy::write_back_off(&directory, config, &encoded, &ports)?;
         let (links, notes) = attach_observers(&mut observer)?;
@@ -138,20 +195,35 @@ impl Instance {
         let mut preparation = Preparation::default();
         let started = (|| -> Result<(Reader, Follower)> {
             let own = |device: &Netdev| ingress.iter().any(|(_, i)| i.ifindex == device.ifindex);
-            for (index, (planned, config)) in planned.iter().zip(&encoded).enumerate() {
-                let program = load_egress(shared, index as u32, config, planned)?;
-                preparation.make_target(&planned.device, own(&planned.device), &pins, &mut actions)?;
+            let constants = IngressConstants::of(config, &rules, &encoded);
+            let of_stack = constants.of_stack();
+            let mut stack = StackPrograms::new(shared, &of_stack, options.hook);
+            for (index, (planned, config)) in planned.iter_mut().zip(&encoded).enumerate() {
+                let globals = egress_globals(index as u32, config, planned);
+                stack.attach(&planned.device, config, &globals, &pins)?;
+                if !planned.is_target() {
+                    continue;
+                }
+                if let Err(error) =
+                    preparation.make_target(&planned.device, own(&planned.device), &pins, &mut actions)
+                {
+                    planned.give_up(error)?;
+                    continue;
+                }
+                let program = load_egress(shared, &globals, config)?;
                 let ifindex = planned.facts.ifindex;
                 devmap.insert(ifindex, ifindex, Some(&program), 0).map_err(|source| Error::Map {
                     map: names::MAP_DEVMAP,
                     source: Box::new(as_map_error(source)),
                 })?;
             }
-            let constants = IngressConstants::of(config, &rules, &encoded);
             let mut configs: Array<MapData, IngressConfig> = take(&mut maps, names::MAP_INGRESS)?;
             for (index, (ingress, device)) in ingress.iter().enumerate() {
                 let entry = ingress_config(ingress, device.ifindex, device.mac);
                 configs.set(index as u32, entry, 0).map_err(Error::map(names::MAP_INGRESS))?;
+                if !redirects {
+                    continue;
+                }
                 let device_constants = DeviceConstants {
                     index: index as u32,
                     vlans: !ingress.vlans.is_empty(),
@@ -163,20 +235,39 @@ impl Instance {
                 };
                 attach_ingress(shared, device, &device_constants, &constants, &pins)?;
             }
-            for planned in &planned {
-                check_target(&planned.device)?;
+            for (index, (planned, config)) in planned.iter_mut().zip(&mut encoded).enumerate() {
+                if planned.is_target()
+                    && let Err(error) = check_target(&planned.device)
+                {
+                    planned.give_up(error)?;
+                    let _gone = devmap.remove(planned.facts.ifindex);
+                }
+                if !planned.is_target() && config.flags & FLAG_TC == 0 {
+                    config.flags |= FLAG_TC;
+                    let ports = BatchMap::open::<u32, PortConfig>(&directory, names::MAP_PORTS)?;
+                    ports.update(&[(index as u32, *config)])?;
+                }
+                actions.extend(planned.said());
+            }
+            if !redirects {
+                actions.push(
+                    "no port is a redirect target: the kernel forwards, no XDP program runs".to_owned(),
+                );
             }
             roster.save(&pins.roster())?;
             pins.describe(&manifest(config, &planned, &ingress).to_json())?;
             let followed = planned.iter().map(Planned::followed).collect();
             Ok((Reader::open(config.instance.as_str())?, Follower::open(&directory, followed)?))
         })();
+        let devices: Vec<String> = planned.iter().map(|p| p.device.name.clone()).collect();
         match started {
             Ok((reader, follower)) => {
-                Ok(Self { devmap, ports, preparation, reader, follower, actions, keep: options.keep, pins })
+                let keep = options.keep;
+                Ok(Self { devmap, ports, devices, preparation, reader, follower, actions, keep, pins })
             }
             Err(error) => {
                 preparation.undo();
+                devices.iter().for_each(|device| detach_filters(device));
                 Err(error)
             }
         }
@@ -224,6 +315,7 @@ impl Drop for Instance {
             // The kernel removes the entry of a device that went away.
             let _gone = self.devmap.remove(*ifindex);
         }
+        self.devices.iter().for_each(|device| detach_filters(device));
         self.preparation.undo();
     }
 }
@@ -284,11 +376,24 @@ fn plan<'a>(
         .unwrap_or_default();
         let facts = facts(&device, &recipe, ring_base, netns_inum)?;
         ring_base += facts.rings_max;
-        planned.push(Planned { port, device, facts, recipe });
+        let way = match port.mode {
+            Mode::Bottleneck | Mode::Policer => Way::Redirect,
+            Mode::Tc => Way::Kernel,
+            Mode::Auto => no_target(&device)?.map_or(Way::RedirectIfItCan, Way::KernelBecause),
+        };
+        planned.push(Planned { port, device, facts, recipe, way });
     }
     Ok(planned)
 }
 
+/// The port's entry in the config map, as far as is known before anything is touched.
+fn encode(planned: &Planned<'_>) -> Result<PortConfig> {
+    let mut config = port_config(planned.port, &planned.facts)?;
+    if !planned.is_target() {
+        config.flags |= FLAG_TC;
+    }
+    Ok(config)
+}
 /// Takes a typed map out of an object, which must keep it as long as programs are still to be loaded.
 pub(super) fn take<T>(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<T>
 where
@@ -370,14 +475,9 @@ fn route_flags(recipe: &RingRecipe, facts: &PortFacts) -> u8 {
 
 type Shared<'a> = Option<(&'a std::path::Path, Sizes)>;
 
-/// Loads the port's own copy of the devmap program.
-fn load_egress(
-    shared: Shared<'_>,
-    index: u32,
-    config: &PortConfig,
-    planned: &Planned<'_>,
-) -> Result<ProgramFd> {
-    let globals = [
+/// The load-time constants of a port's programs.
+fn egress_globals(index: u32, config: &PortConfig, planned: &Planned<'_>) -> [(&'static str, u32); 7] {
+    [
         (names::GLOBAL_PORT_INDEX, index),
         (names::GLOBAL_MODE, config.mode),
         (names::GLOBAL_AQM, config.aqm),
@@ -385,8 +485,16 @@ fn load_egress(
         (names::GLOBAL_RINGS, planned.facts.rings_max),
         (names::GLOBAL_CLASSES, config.classes),
         (names::GLOBAL_FRAMING, config.framing),
-    ];
-    let mut ebpf = EGRESS.open(shared, &globals)?;
+    ]
+}
+
+/// Loads the port's own copy of the devmap program.
+fn load_egress(
+    shared: Shared<'_>,
+    globals: &[(&'static str, u32)],
+    config: &PortConfig,
+) -> Result<ProgramFd> {
+    let mut ebpf = EGRESS.open(shared, globals)?;
     let name = if config.classes > 0 { names::PROG_POLICY } else { names::PROG_EGRESS };
     let program = EGRESS.xdp(&mut ebpf, name)?;
     program.load().map_err(Error::program("load", name, None))?;
@@ -448,6 +556,7 @@ fn manifest(
                 observed: p.facts.ring_readable,
                 classes: p.port.classes.iter().map(|class| class.name.clone()).collect(),
                 default_class: p.port.default_class,
+                mode_reason: p.mode_reason(),
             })
             .collect(),
     }

@@ -10,7 +10,7 @@
 //! | [`policy`], [`roster`], [`reload`] | classes, rules and subscribers in the maps; who has which index; a changed list |
 //! | [`recipe`] | where a driver keeps its TX ring, resolved from BTF |
 //! | [`pause`] | stops whoever feeds a congested port, by PAUSE and PFC frames |
-//! | [`prepare`] | makes a device a redirect target, and undoes it |
+//! | [`prepare`], [`stack`] | makes a device a redirect target, and undoes it; TC programs for what the stack sends |
 //! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
 //! | [`objects`] | the committed eBPF objects and how they are loaded |
 //! | [`baseline`], [`meter`] | the plain redirect and the ring meter that the lab compares with |
@@ -36,6 +36,7 @@ pub mod reader;
 pub mod recipe;
 pub mod reload;
 pub mod roster;
+pub mod stack;
 mod table;
 
 pub use error::Error;

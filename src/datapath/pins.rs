@@ -21,6 +21,7 @@ use nix::{
 };
 use weir_shared_maps::ABI_VERSION;
 
+use super::reader::Manifest;
 use super::{Error, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -143,6 +144,7 @@ impl Pins {
             instance,
         };
         if pins.root.exists() {
+            pins.remove_filters();
             pins.remove();
             actions.push(format!(
                 "instance {}: removed what a daemon that died had left attached ({})",
@@ -205,10 +207,20 @@ impl Pins {
         }
     }
 
+    /// Takes TC filters off the ports of the manifest: unlike links they are not among the pins.
+    fn remove_filters(&self) {
+        let manifest = fs::read_to_string(&self.manifest).ok();
+        let manifest: Option<Manifest> = manifest.and_then(|text| serde_json::from_str(&text).ok());
+        for port in manifest.into_iter().flat_map(|manifest| manifest.ports) {
+            super::stack::detach_filters(&port.device);
+        }
+    }
+
     /// Detaches in order (ingress before what it feeds) and removes everything.
     fn remove(&self) {
         self.detach(weir_shared_maps::names::PROG_INGRESS);
         self.detach(weir_shared_maps::names::PROG_BASE_PASS);
+        self.detach(weir_shared_maps::names::PROG_STACK);
         let _gone = fs::remove_dir_all(&self.root);
         let _gone = fs::remove_file(&self.manifest);
         let _gone = fs::remove_file(roster(&self.instance));

@@ -36,6 +36,8 @@ pub struct PolicySizes {
     ports: u32,
     /// `DIM_*` that the rules look at.
     dimensions: u32,
+    /// Marks of the rules, and devices where packets arrive.
+    values: [u32; 2],
     /// Prefixes of the rules: sources and destinations, IPv4 and IPv6.
     prefixes: [u32; 4],
     /// Subscribers that fit, nobody included.
@@ -55,6 +57,7 @@ impl Default for PolicySizes {
         Self {
             ports: 0,
             dimensions: 0,
+            values: [1; 2],
             prefixes: [1; 4],
             subscribers: 1,
             subscriber_buckets: [1; 2],
@@ -78,6 +81,7 @@ impl PolicySizes {
             ports: if classes { config.ports.len() as u32 } else { 0 },
             dimensions: compiled.dimensions,
             buckets: all_buckets(config).max(1),
+            values: [compiled.mark.len().max(1) as u32, compiled.arrived.len() as u32 + 1],
             sticky: if moves_flows(config) { config.ports.len() as u32 * STICKY_BUCKETS } else { 1 },
             prefixes: [
                 count(source, false),
@@ -104,6 +108,7 @@ impl PolicySizes {
         let ports = self.ports.max(1);
         let classed = |entries: u32| if self.ports == 0 { 1 } else { entries };
         let dimension = |bit: u32, entries: u32| if self.dimensions & bit == 0 { 1 } else { entries };
+        let [marks, devices] = self.values;
         let [source4, destination4, source6, destination6] = self.prefixes;
         let [subscribers4, subscribers6] = self.subscriber_buckets;
         for (name, entries) in [
@@ -122,6 +127,8 @@ impl PolicySizes {
             (names::MAP_RULE_SOURCE_PORT, dimension(DIM_SOURCE_PORT, 65_536)),
             (names::MAP_RULE_DESTINATION_PORT, dimension(DIM_DESTINATION_PORT, 65_536)),
             (names::MAP_RULE_SIZE, dimension(DIM_SIZE, SIZE_ENTRIES)),
+            (names::MAP_RULE_MARK, marks),
+            (names::MAP_RULE_INGRESS, devices),
             (names::MAP_RULE_SOURCE4, source4),
             (names::MAP_RULE_DESTINATION4, destination4),
             (names::MAP_RULE_SOURCE6, source6),
@@ -156,6 +163,7 @@ pub struct IngressConstants {
     seed: u32,
     actions: u32,
     rules: Vec<u64>,
+    all_rules: u64,
 }
 
 impl IngressConstants {
@@ -174,6 +182,7 @@ impl IngressConstants {
             // Without classes there is nothing that a rule could say.
             dimensions: if classes { compiled.dimensions } else { 0 },
             rules: if classes { compiled.ingress.clone() } else { Vec::new() },
+            all_rules: if classes { every_rule(config) } else { 0 },
             subscribers: u32::from(subscribers),
             plan_classes: u32::from(
                 subscribers && config.policy.plans.iter().any(|plan| plan.class.is_some()),
@@ -191,7 +200,15 @@ impl IngressConstants {
 
     /// The constants of the program of ingress device `index`.
     pub fn globals(&self, index: usize) -> [(&'static str, u32); 9] {
-        let rules = self.rules.get(index).copied().unwrap_or(0);
+        self.with_rules(self.rules.get(index).copied().unwrap_or(0))
+    }
+
+    /// Those of the program that describes what the stack sends: any rule may match.
+    pub fn of_stack(&self) -> [(&'static str, u32); 9] {
+        self.with_rules(self.all_rules)
+    }
+
+    fn with_rules(&self, rules: u64) -> [(&'static str, u32); 9] {
         [
             (names::GLOBAL_META, self.meta),
             (names::GLOBAL_RULES_LOW, rules as u32),
@@ -203,6 +220,14 @@ impl IngressConstants {
             (names::GLOBAL_HASH_SEED, self.seed),
             (names::GLOBAL_ACTIONS, self.actions),
         ]
+    }
+}
+
+/// A bit for each rule.
+fn every_rule(config: &Config) -> u64 {
+    match config.policy.rules.len() {
+        0 => 0,
+        count => u64::MAX >> (64 - count.min(64)),
     }
 }
 
@@ -234,17 +259,19 @@ pub fn compiled(config: &Config) -> Compiled {
     compile(&config.policy.rules, config.ingress.len())
 }
 
-/// Writes everything, before any program can read it.
+/// Writes everything, before any program can read it. `devices` are the interface indices where packets arrive.
 pub(super) fn write(
     directory: &Path,
     config: &Config,
     compiled: &Compiled,
     ports: &[PortConfig],
+    devices: &[u32],
     roster: &Roster,
 ) -> Result<()> {
     let classes = config.ports.iter().any(|port| !port.classes.is_empty());
     if classes {
         write_rules(directory, compiled)?;
+        write_stack_rules(directory, compiled, devices)?;
         write_classes(directory, config, ports)?;
     }
     if config.ports.iter().any(|port| port.subscribers.is_some()) {
@@ -293,6 +320,15 @@ fn write_rules(directory: &Path, compiled: &Compiled) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the stack's packets have and XDP's do not: a mark, and any device where they arrived.
+fn write_stack_rules(directory: &Path, compiled: &Compiled, devices: &[u32]) -> Result<()> {
+    let marks: Vec<(u32, u64)> = compiled.mark.iter().map(|(mark, rules)| (*mark, *rules)).collect();
+    BatchMap::open::<u32, u64>(directory, names::MAP_RULE_MARK)?.update(&marks)?;
+    let arrived = devices.iter().copied().zip(compiled.arrived.iter().copied());
+    let arrived: Vec<(u32, u64)> = arrived.chain([(0, compiled.own)]).collect();
+    BatchMap::open::<u32, u64>(directory, names::MAP_RULE_INGRESS)?.update(&arrived)
 }
 
 fn trie<K: aya::Pod>(directory: &Path, name: &'static str) -> Result<LpmTrie<MapData, K, u64>> {

@@ -92,6 +92,28 @@ impl Preparation {
     }
 }
 
+/// Why a device cannot be made a redirect target; `None` where it is one, can be made one, or the kernel does not say (before
+/// 6.3). Nothing is touched.
+///
+/// # Errors
+///
+/// Netlink's.
+pub fn no_target(port: &Netdev) -> Result<Option<String>> {
+    let Some(features) = xdp_features(port.ifindex)? else { return Ok(None) };
+    if features.is_target() {
+        return Ok(None);
+    }
+    if port.driver == "veth" {
+        let near = match port.peer {
+            Some(peer) => !peer.elsewhere && netdev::all()?.iter().any(|d| d.ifindex == peer.ifindex),
+            None => false,
+        };
+        let why = "its veth peer is in another network namespace and does not poll";
+        return Ok((!near).then(|| why.to_owned()));
+    }
+    Ok((!features.native()).then(|| format!("driver {} has no native XDP", port.driver)))
+}
+
 /// After everything is attached: is the port a target now?
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Result, features, netdev, recipe::KernelTypes};
+use super::{Result, features, netdev, prepare::no_target, recipe::KernelTypes};
 
 /// One device.
 #[derive(Clone, Debug, Serialize)]
@@ -15,6 +15,8 @@ pub struct Probe {
     pub native_xdp: Option<bool>,
     /// Takes redirected frames as it is now.
     pub redirect_target: Option<bool>,
+    /// Why it cannot be made a redirect target, so that `mode = "auto"` is `tc`; `None` where it is `policer`.
+    pub tc_because: Option<String>,
     /// Id of an XDP program on it.
     pub program: Option<u32>,
     /// TX queues in use.
@@ -46,6 +48,7 @@ pub fn probe(names: &[String]) -> Result<Vec<Probe>> {
             Ok(Probe {
                 native_xdp: features.map(features::XdpFeatures::native),
                 redirect_target: features.map(features::XdpFeatures::is_target),
+                tc_because: no_target(&device)?,
                 program: device.xdp,
                 tx_queues: features::queues(device.ifindex)?.map(|q| q.tx),
                 ring,
@@ -54,4 +57,13 @@ pub fn probe(names: &[String]) -> Result<Vec<Probe>> {
             })
         })
         .collect()
+}
+
+/// Why `mode = "auto"` would be `tc` on a device; `None` where it would be `policer`.
+///
+/// # Errors
+///
+/// [`super::Error::NoSuchDevice`]; netlink failures.
+pub fn mode_of(device: &str) -> Result<Option<String>> {
+    no_target(&netdev::by_name(device)?)
 }

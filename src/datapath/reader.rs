@@ -66,8 +66,10 @@ pub struct PortSnapshot {
     pub device: String,
     /// Interface index.
     pub ifindex: u32,
-    /// `bottleneck`, `policer`, `virtual` or `meter`.
+    /// `bottleneck`, `policer`, `tc`, `virtual` or `meter`.
     pub mode: &'static str,
+    /// Why, where the file says `auto`.
+    pub mode_reason: Option<String>,
     /// Whether the ring can be read.
     pub observed: bool,
     /// The driver.
@@ -78,7 +80,7 @@ pub struct PortSnapshot {
     pub counters: BTreeMap<&'static str, u64>,
     /// Those that are losses, by cause.
     pub drops: BTreeMap<&'static str, u64>,
-    /// Frames egress saw, less those sent and those lost with a cause.
+    /// Frames egress saw, and those of the stack that it dropped, less those sent and those lost with a cause.
     pub unaccounted: i64,
     /// What ingress does while a signal stands, where the whole port is one class.
     pub back_off: Option<RunningBackOff>,
@@ -170,6 +172,8 @@ pub(super) struct ManifestPort {
     pub observed: bool,
     pub classes: Vec<String>,
     pub default_class: usize,
+    /// Why the port is in its mode, where the file left that open.
+    pub mode_reason: Option<String>,
 }
 
 impl Manifest {
@@ -308,6 +312,8 @@ impl Reader {
             EGRESS_DROPS.iter().chain(&OTHER_DROPS).map(|c| (c.name(), of(&counters, *c))).collect();
         let egress: u64 = EGRESS_DROPS.iter().map(|c| of(&counters, *c)).sum();
         let out = of(&counters, PortCounter::Sent) + of(&counters, PortCounter::RingDrops) + egress;
+        // Causes are counted whichever way a frame came; what the stack sends and is let through goes to its qdisc.
+        let judged = of(&counters, PortCounter::Seen) + of(&counters, PortCounter::StackDropped);
         let rings = (0..config.rings).map(|ring| {
             let state = self.ring(config.ring_base + ring)?;
             Ok(ring_snapshot(ring, &state, now_ns))
@@ -317,9 +323,10 @@ impl Reader {
             device: manifest.device.clone(),
             ifindex: manifest.ifindex,
             mode: running.mode,
+            mode_reason: manifest.mode_reason.clone(),
             observed: manifest.observed,
             driver: manifest.driver.clone(),
-            unaccounted: of(&counters, PortCounter::Seen).wrapping_sub(out).cast_signed(),
+            unaccounted: judged.wrapping_sub(out).cast_signed(),
             config: running,
             counters,
             drops,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use weir_aqm::Rate;
-use weir_shared_maps::{ACTION_DROP, ACTION_NONE, PortConfig};
+use weir_shared_maps::{ACTION_DROP, ACTION_NONE, DIM_INGRESS, PortConfig};
 use weir_sim::Contender;
 use weir_sim::queue::{PolicyConfig, Prefixes, Rules, Subscribers};
 
@@ -114,7 +114,7 @@ fn subscribers(weir: &Config, port: &Port) -> Subscribers {
 /// The rules as they are compiled for ingress. All packets arrive at the one ingress device.
 fn rules(rules: &[MatchRule], port: &Port) -> Result<Rules, String> {
     let compiled = compile(rules, 1);
-    if compiled.dimensions & !Rules::DIMENSIONS != 0 {
+    if compiled.dimensions & !(Rules::DIMENSIONS | DIM_INGRESS) != 0 {
         return Err(
             "the simulator's packets have no VLAN and no source port that a rule could name: rules on \
                     these cannot be asked"

@@ -38,6 +38,7 @@ pub(crate) fn snapshot() -> Snapshot {
         device: "wan0".to_owned(),
         ifindex: 2,
         mode: "bottleneck",
+        mode_reason: None,
         observed: true,
         driver: "tun".to_owned(),
         config: running_port(&port_config(&port, &facts).unwrap()),

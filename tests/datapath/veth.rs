@@ -22,8 +22,8 @@ use weir_shared_maps::RingState;
 use super::frame::{BOTH, PORT, RECEIVER, STAMP, udp};
 use super::live::run_on;
 use super::router::{
-    LAN, LAN_MAC, Namespace, RECEIVER_MAC, WAN, causes, configure_router, lan_wiring, namespace, privileged,
-    quiet_ipv6, wait_for, wan_wiring_to,
+    LAN, LAN_MAC, Namespace, RECEIVER_MAC, WAN, WAN_MAC, causes, configure_router, lan_wiring, namespace,
+    privileged, quiet_ipv6, wait_for, wan_wiring_to,
 };
 
 const MS: u64 = 1_000_000;
@@ -38,12 +38,26 @@ pub struct Pair {
 
 impl Pair {
     pub fn new() -> Self {
-        Self::between(RECEIVER_MAC)
+        Self::between(RECEIVER_MAC).with_gro()
     }
 
     /// As [`super::router::Router::looped`].
     pub fn looped() -> Self {
-        Self::between(LAN_MAC)
+        Self::between(LAN_MAC).with_gro()
+    }
+
+    /// A pair whose near end is no redirect target.
+    pub fn without_gro() -> Self {
+        Self::between(RECEIVER_MAC)
+    }
+
+    /// What redirected frames need at the far end (`veth_xdp_xmit`, `drivers/net/veth.c` at v6.18).
+    fn with_gro(self) -> Self {
+        self.receiver.run(|| {
+            Ethtool::open().unwrap().set_gro(WAN, true).unwrap();
+            Ok(())
+        });
+        self
     }
 
     fn between(receiver_mac: Mac) -> Self {
@@ -62,10 +76,7 @@ impl Pair {
             netlink::with_handle(async |handle| {
                 netlink::rename_far_end(&handle, WAN).await?;
                 netlink::wire(&handle, &Wiring { mac: receiver_mac, ..receiver_wiring() }).await
-            })?;
-            // What redirected frames need at the far end (`veth_xdp_xmit`, `drivers/net/veth.c` at v6.18).
-            Ethtool::open().unwrap().set_gro(WAN, true).unwrap();
-            Ok(())
+            })
         });
         Self { name, router, receiver, lan }
     }
@@ -102,7 +113,7 @@ fn receiver_wiring() -> Wiring {
         mac: RECEIVER_MAC,
         queue_len: None,
         addresses: vec![(RECEIVER.0.into(), 24), (RECEIVER.1.into(), 64)],
-        neighbours: Vec::new(),
+        neighbours: vec![("10.77.2.254".parse().unwrap(), WAN_MAC), ("fd77:2::fe".parse().unwrap(), WAN_MAC)],
         routes: vec![
             ("0.0.0.0".parse().unwrap(), 0, "10.77.2.254".parse().unwrap()),
             ("::".parse().unwrap(), 0, "fd77:2::fe".parse().unwrap()),

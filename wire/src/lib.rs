@@ -43,5 +43,5 @@ pub use mac_control::Pause;
 pub use malformed::Malformed;
 pub use packet::Packet;
 pub use parsed::{Hop, L3, Parsed, parse};
-pub use raw::RawPacket;
+pub use raw::{RawHeaders, RawPacket};
 pub use traffic_class::{Dscp, Ecn, Mark};

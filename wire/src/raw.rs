@@ -54,6 +54,38 @@ impl Packet for RawPacket {
     }
 }
 
+/// The first bytes of a packet whose length fields have been checked already, or were set by our own stack: its end may lie
+/// beyond what can be reached, as it does where the payload is in pages of its own (`skb_shinfo(skb)->frags`).
+#[derive(Debug)]
+pub struct RawHeaders(RawPacket);
+
+impl RawHeaders {
+    /// The part of a packet that can be reached.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(reachable: RawPacket) -> Self {
+        Self(reachable)
+    }
+}
+
+impl Packet for RawHeaders {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.read(offset)
+    }
+
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        self.0.write(offset, bytes)
+    }
+
+    /// No length field is too large.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        usize::MAX
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +102,19 @@ mod tests {
         assert_eq!(raw.write(31, [7, 8]), None);
         assert_eq!(raw.len(), 32);
         assert_eq!(bytes[30..], [7, 8]);
+    }
+
+    #[test]
+    fn headers_are_read_though_the_payload_is_elsewhere() {
+        let mut frame = *b"\x02\0\0\0\0\x01\x02\0\0\0\0\x02\x08\0\
+            \x45\0\x05\xdc\0\0\0\0\x40\x11\0\0\x0a\0\0\x01\x0a\0\0\x02\x1e\x61\0\x35";
+        let start = frame.as_mut_ptr() as usize;
+        let end = start + frame.len();
+        // SAFETY: `frame` outlives the view and is not used while it lives.
+        assert!(crate::parse(&unsafe { RawPacket::new(start, end) }).is_err());
+        // SAFETY: as above.
+        let headers = RawHeaders::new(unsafe { RawPacket::new(start, end) });
+        let l3 = crate::parse(&headers).unwrap().l3;
+        assert_eq!(l3.upper(&headers).unwrap().unwrap().ports(&headers), Some((7777, 53)));
     }
 }

@@ -22,12 +22,14 @@ pub(super) struct Buckets<'a, T> {
     pub committed: &'a T,
 }
 
-/// Colours one packet and charges it. Without a policer only the class's own code point is left to say.
+/// Colours one packet and charges it. Without a policer only the class's own code point is left to say. `rest` is charged where
+/// the packet is.
 #[inline(always)]
 pub(super) fn meter<T: SharedTat>(
     config: &ClassConfig,
     buckets: &Buckets<'_, T>,
     packet: &Packet,
+    rest: Bytes,
 ) -> Metered {
     let mut metered = Metered { colour: None, dscp: None, dropped: false, lost: false };
     let mut action = DSCP_KEEP;
@@ -35,6 +37,7 @@ pub(super) fn meter<T: SharedTat>(
         && let Some(SharedColour { colour, lost }) = coloured(config, buckets, packet)
     {
         (metered.colour, metered.lost) = (Some(colour), lost);
+        follow(config, buckets, colour, rest);
         action = match colour {
             Colour::Green => DSCP_KEEP,
             Colour::Yellow => config.yellow,
@@ -47,6 +50,29 @@ pub(super) fn meter<T: SharedTat>(
         metered.dscp = Some(code_point as u8);
     }
     metered
+}
+
+/// Takes the frames after the first out of the buckets that it was taken out of.
+#[inline(always)]
+fn follow<T: SharedTat>(config: &ClassConfig, buckets: &Buckets<'_, T>, colour: Colour, rest: Bytes) {
+    if rest == Bytes::ZERO || config.policer != POLICER_BYTES {
+        return;
+    }
+    let take = |word: u64, bucket: &T| {
+        if let Some(pace) = pace_of_word(word) {
+            // Where other CPUs win every swap these frames are free: the colour has been said.
+            let _lost =
+                gcra::charge_shared(bucket, |tat| Some(tat.saturating_add(pace.time_for_rounded_up(rest))));
+        }
+    };
+    match colour {
+        Colour::Green => {
+            take(config.pir_pace, buckets.peak);
+            take(config.cir_pace, buckets.committed);
+        }
+        Colour::Yellow => take(config.pir_pace, buckets.peak),
+        Colour::Red => {}
+    }
 }
 
 /// `None` where the committed rate is missing, which the config forbids: the packet passes without a colour.

@@ -44,13 +44,20 @@ fn ceil(rates: &PlanRates) -> Option<GcraParams> {
     })
 }
 
-/// The wait in front of a conforming packet; `None` above the ceiling.
+/// The wait in front of a conforming packet; `None` above the ceiling. `rest` is charged with it.
 #[inline(always)]
-pub(super) fn ask(rates: &PlanRates, meter: &SubscriberMeter, now: Nanos, cost: Bytes) -> Option<Wait> {
+pub(super) fn ask(
+    rates: &PlanRates,
+    meter: &SubscriberMeter,
+    now: Nanos,
+    cost: Bytes,
+    rest: Bytes,
+) -> Option<Wait> {
     let Some(ceil) = ceil(rates) else { return Some(Wait::NONE) };
     let before = Nanos::from_nanos(meter.ceil_tat_ns);
     match gcra::conform(&ceil, before, now, cost) {
         Conformance::Conform { tat } => {
+            let tat = tat.saturating_add(ceil.pace.time_for_rounded_up(rest));
             let sojourn = gcra::virtual_sojourn(before, now);
             Some(Wait { sojourn, backlog: ceil.pace.bytes_in(sojourn), tat, above: meter.above != 0 })
         }

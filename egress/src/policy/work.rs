@@ -5,7 +5,7 @@
 
 use weir_aqm::borrow::{self, Admission, Grant, PortVars};
 use weir_aqm::fairness::{self, FairnessVerdict};
-use weir_aqm::{Bytes, FlowVars, L4sParams, L4sVerdict, Nanos, Service, SharedTat, Verdict, l4s};
+use weir_aqm::{Bytes, FlowVars, GcraParams, L4sParams, L4sVerdict, Nanos, Service, SharedTat, Verdict, l4s};
 use weir_shared_maps::{
     AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, ClassConfig, ClassPlace, FLAG_ECN, HostState, PacketMeta,
     PlanRates, PortConfig, SubscriberCodel, SubscriberMeter,
@@ -26,6 +26,8 @@ const COUPLING: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     pub(super) packet: Packet,
+    /// Bytes of further frames that go with the packet (GSO): they are charged with it and not asked about.
+    rest: Bytes,
     pub(super) link: Link,
     pub(super) params: Params,
     /// What stands in front of it at its class.
@@ -48,6 +50,7 @@ impl Default for Work {
     fn default() -> Self {
         Self {
             packet: Packet { now: Nanos::ZERO, cost: Bytes::ZERO, ecn: 0, dscp: 0 },
+            rest: Bytes::ZERO,
             link: Link::default(),
             params: Params::default(),
             wait: Wait::default(),
@@ -96,6 +99,18 @@ impl Work {
         self.key = entity::flow_key(config.fairness, place, meta, weight);
     }
 
+    /// Says what the frames after the first take on the wire; holds for all packets until it is said anew.
+    #[inline(always)]
+    pub const fn follow(&mut self, rest: Bytes) {
+        self.rest = rest;
+    }
+
+    /// What the packet is charged in all.
+    #[inline(always)]
+    pub const fn charged(&self) -> Bytes {
+        self.packet.cost.saturating_add(self.rest)
+    }
+
     /// Where the packet finds its phantom queue.
     #[inline(always)]
     pub const fn key(&self) -> &FlowKey {
@@ -123,7 +138,7 @@ impl Work {
         if let Some(cause) = self.link.full.for_all {
             return self.refuse(cause);
         }
-        let metered = colour::meter(config, &colour::Buckets { peak, committed }, &self.packet);
+        let metered = colour::meter(config, &colour::Buckets { peak, committed }, &self.packet, self.rest);
         (self.ruling.colour, self.ruling.dscp) = (metered.colour, metered.dscp);
         self.ruling.policer_busy = metered.lost;
         metered.dropped && self.refuse(Cause::Colour)
@@ -138,7 +153,7 @@ impl Work {
     /// The subscriber's ceiling; whether the packet is above it.
     #[inline(always)]
     pub fn ask_subscriber(&mut self, rates: &PlanRates, meter: &SubscriberMeter) -> bool {
-        match subscriber::ask(rates, meter, self.packet.now, self.packet.cost) {
+        match subscriber::ask(rates, meter, self.packet.now, self.packet.cost, self.rest) {
             Some(wait) => {
                 self.own = wait;
                 false
@@ -181,7 +196,7 @@ impl Work {
         claims.renew(now);
         flow.response.arrive(claims, self.weight, queue > fair.codel.max_packet);
         let pace = params.pace_of_class(&self.link, &self.wait);
-        self.time_at_share = claims.time_at_share(pace, self.weight, self.packet.cost);
+        self.time_at_share = claims.time_at_share(pace, self.weight, self.charged());
         if flow.response.is_held(claims, self.weight, now, fair.cap) {
             flow.response.refused(self.time_at_share);
             return self.refuse(Cause::Fairness);
@@ -212,7 +227,7 @@ impl Work {
         );
         match asked {
             Ok(grant) => {
-                self.grant = grant;
+                self.grant = self.with_rest(grant);
                 self.ruling.guaranteed = grant.guaranteed_tat.is_some();
                 match self.link.full.for_borrowed {
                     Some(cause) if !self.ruling.guaranteed => self.refuse(cause),
@@ -222,6 +237,21 @@ impl Work {
             Err(Admission::ClassCeil) => self.refuse(Cause::ClassCeil),
             Err(_) => self.refuse(Cause::ClassShare),
         }
+    }
+
+    /// The grant with the rest of the frames on top.
+    #[inline(always)]
+    fn with_rest(&self, grant: Grant) -> Grant {
+        if self.rest == Bytes::ZERO {
+            return grant;
+        }
+        let after =
+            |meter: &GcraParams, tat: Nanos| tat.saturating_add(meter.pace.time_for_rounded_up(self.rest));
+        let guaranteed_tat = match (grant.guaranteed_tat, &self.params.guaranteed) {
+            (Some(tat), Some(meter)) => Some(after(meter, tat)),
+            (tat, _) => tat,
+        };
+        Grant { ceil_tat: after(&self.params.ceil, grant.ceil_tat), guaranteed_tat }
     }
 
     /// One controller; whether it asks for a drop. Notes a mark.
@@ -294,13 +324,13 @@ impl Work {
     #[inline(always)]
     pub fn charge(&self, policy: &mut PortVars, class: &mut ClassVars) {
         let params = self.params.class(Bytes::MAX);
-        borrow::charge(&self.params.port, &params, policy, &mut class.node, self.grant, self.packet.cost);
+        borrow::charge(&self.params.port, &params, policy, &mut class.node, self.grant, self.charged());
     }
 
     /// Charges the packet's flow.
     #[inline(always)]
     pub fn charge_flow(&self, class: &mut ClassVars, flow: &mut FlowVars) {
-        class.share.charge(&self.params.share, &mut flow.tag, self.weight, self.packet.cost);
+        class.share.charge(&self.params.share, &mut flow.tag, self.weight, self.charged());
         flow.response.accepted(self.packet.now, self.time_at_share);
         if self.ruling.action == Action::Mark {
             flow.response.signalled();

@@ -1,6 +1,7 @@
 //! What classes promise, on a virtual clock, in both modes of a port.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)] // the helpers of tests are tests too
 
+mod frames;
 mod model;
 
 use model::{Frame, MBIT, Port, Source, class, codel, guaranteed, pace, plan, run, source, within};

@@ -51,6 +51,8 @@ pub fn plan(rate: u64, ceil: u64) -> PlanRates {
 pub struct Frame {
     pub class: usize,
     pub length: u64,
+    /// Bytes of the frames that follow it in one packet (GSO).
+    pub rest: u64,
     pub flow: u32,
     pub host: u32,
     pub subscriber: u32,
@@ -157,6 +159,7 @@ impl Port {
         let packet = Packet { now, cost: Bytes::new(frame.length), ecn: frame.ecn, dscp: frame.dscp };
         let mut work = Work::default();
         assert!(work.begin(&self.config, &member.config, &member.place, &queue, &packet));
+        work.follow(Bytes::new(frame.rest));
         let meta = PacketMeta {
             head: MetaHead { magic: 0, ip_version: 4, l3_offset: 14 },
             class: 0,
@@ -188,7 +191,7 @@ impl Port {
         }
         let ruling = *work.ruling();
         if let (Some((_, bytes, _)), Action::Accept | Action::Mark) = (&mut self.ring, ruling.action) {
-            *bytes += frame.length as f64;
+            *bytes += (frame.length + frame.rest) as f64;
         }
         ruling
     }
@@ -257,7 +260,8 @@ pub fn run(port: &mut Port, sources: &[Source], seconds: u64) -> Outcome {
             return outcome;
         }
         let frame = sources[i].frame;
-        let gap = frame.length * 8_000_000_000 / sources[i].bits_per_second;
+        let length = frame.length + frame.rest;
+        let gap = length * 8_000_000_000 / sources[i].bits_per_second;
         next[i] = at + gap * 9 / 10 + gap / 5 * random() / 65_536;
         let ruling = port.offer(Nanos::from_nanos(5_000_000_000 + at / 50_000 * 50_000), &frame);
         if at < 1_000_000_000 {
@@ -265,9 +269,9 @@ pub fn run(port: &mut Port, sources: &[Source], seconds: u64) -> Outcome {
         }
         outcome.backlog_max = outcome.backlog_max.max(port.backlog());
         match ruling.action {
-            Action::Accept => outcome.rates[i] += frame.length,
+            Action::Accept => outcome.rates[i] += length,
             Action::Mark => {
-                outcome.rates[i] += frame.length;
+                outcome.rates[i] += length;
                 outcome.marks[i] += 1;
             }
             Action::Drop(cause) => outcome.drops[i].push(cause),

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weir_ingress::rules::RuleTables;
 use weir_shared_maps::{
-    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT,
-    DIM_VLAN, SIZE_ENTRIES,
+    DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP, DIM_INGRESS, DIM_MARK, DIM_PROTOCOL, DIM_SIZE,
+    DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, SIZE_ENTRIES,
 };
 
 use super::model::MatchRule;
@@ -36,8 +36,15 @@ pub struct Compiled {
     pub source: BTreeMap<IpNet, u64>,
     /// By destination prefix, alike.
     pub destination: BTreeMap<IpNet, u64>,
-    /// By ingress device: the rules that may match what arrives there.
+    /// By ingress device: the rules that may match what arrives there. Those with a mark are not among them: XDP sees packets
+    /// before they have one.
     pub ingress: Vec<u64>,
+    /// The same for what the stack sends and has received there: those with a mark, too.
+    pub arrived: Vec<u64>,
+    /// By mark of a packet of the stack; 0 stands for all that no rule names.
+    pub mark: BTreeMap<u32, u64>,
+    /// The rules that hold for what arrived nowhere: those without an ingress device.
+    pub own: u64,
 }
 
 /// The tables as the maps hold them: arrays by index, prefixes by longest match. A value that has no entry holds for no rule.
@@ -98,6 +105,9 @@ pub fn compile(rules: &[MatchRule], ingress: usize) -> Compiled {
         source: prefixes(rules.iter().map(|rule| rule.source.as_deref()), used(DIM_SOURCE, 1)),
         destination: prefixes(rules.iter().map(|rule| rule.destination.as_deref()), used(DIM_DESTINATION, 1)),
         ingress: vec![0; ingress],
+        arrived: vec![0; ingress],
+        mark: marks(rules),
+        own: 0,
     };
     for (bit, rule) in rules.iter().enumerate().take(64).map(|(index, rule)| (1_u64 << index, rule)) {
         let MatchRule {
@@ -111,6 +121,7 @@ pub fn compile(rules: &[MatchRule], ingress: usize) -> Compiled {
             destination_port,
             ingress,
             size,
+            mark,
         } = rule;
         values(&mut compiled.dscp, bit, dscp.as_ref().map(|list| list.iter().map(|v| usize::from(*v))));
         values(&mut compiled.vlan, bit, vlan.as_ref().map(|list| list.iter().map(|v| usize::from(v.get()))));
@@ -125,7 +136,13 @@ pub fn compile(rules: &[MatchRule], ingress: usize) -> Compiled {
         values(&mut compiled.destination_port, bit, list.map(|list| list.iter().flat_map(ports)));
         let sizes = |range: &std::ops::RangeInclusive<u32>| range.clone().map(|size| size as usize);
         values(&mut compiled.size, bit, size.as_ref().map(|list| list.iter().flat_map(sizes)));
-        values(&mut compiled.ingress, bit, ingress.as_ref().map(|list| list.iter().copied()));
+        if ingress.is_none() {
+            compiled.own |= bit;
+        }
+        values(&mut compiled.arrived, bit, ingress.as_ref().map(|list| list.iter().copied()));
+        if mark.is_none() {
+            values(&mut compiled.ingress, bit, ingress.as_ref().map(|list| list.iter().copied()));
+        }
     }
     compiled
 }
@@ -141,6 +158,8 @@ fn dimensions(rule: &MatchRule) -> u32 {
         (DIM_SOURCE_PORT, rule.source_port.is_some()),
         (DIM_DESTINATION_PORT, rule.destination_port.is_some()),
         (DIM_SIZE, rule.size.is_some()),
+        (DIM_MARK, rule.mark.is_some()),
+        (DIM_INGRESS, rule.ingress.is_some()),
     ]
     .into_iter()
     .filter(|(_, used)| *used)
@@ -159,6 +178,22 @@ fn values(table: &mut [u64], bit: u64, listed: Option<impl Iterator<Item = usize
             }
         }
     }
+}
+
+/// Every mark that a rule names, and 0 for the others.
+fn marks(rules: &[MatchRule]) -> BTreeMap<u32, u64> {
+    let rules = rules.iter().take(64).enumerate().map(|(index, rule)| (1_u64 << index, rule.mark.as_deref()));
+    let rules: Vec<(u64, Option<&[u32]>)> = rules.collect();
+    let named = rules.iter().flat_map(|(_, marks)| marks.unwrap_or_default());
+    let mut table: BTreeMap<u32, u64> = named.map(|mark| (*mark, 0)).chain([(0, 0)]).collect();
+    for (mark, word) in &mut table {
+        for (bit, marks) in &rules {
+            if marks.is_none_or(|marks| marks.contains(mark)) {
+                *word |= bit;
+            }
+        }
+    }
+    table
 }
 
 /// Every prefix that a rule names, and the two that hold everything, with the bits of all that cover it.
@@ -209,7 +244,10 @@ mod tests {
         protocol: u8,
         ports: (u16, u16),
         payload: u16,
-        ingress: usize,
+        /// Where it arrived; the router's own packets did nowhere.
+        ingress: Option<usize>,
+        /// The mark of what the stack sends; 0 is none. What XDP sees has no place for one.
+        mark: Option<u32>,
     }
 
     impl Sample {
@@ -265,7 +303,8 @@ mod tests {
             && any(&rule.source_port, |range| ports && range.contains(&packet.ports.0))
             && any(&rule.destination_port, |range| ports && range.contains(&packet.ports.1))
             && any(&rule.size, |range| range.contains(&packet.size()))
-            && any(&rule.ingress, |ingress| *ingress == packet.ingress)
+            && any(&rule.ingress, |ingress| packet.ingress == Some(*ingress))
+            && any(&rule.mark, |mark| packet.mark == Some(*mark))
     }
 
     fn net() -> impl Strategy<Value = IpNet> {
@@ -309,11 +348,13 @@ mod tests {
                 some(net()),
             ),
             (some(protocol()), ports(), ports(), some(0_usize..3), some(range((20_u32..60, 20_u32..60)))),
+            some(1_u32..4),
         )
             .prop_map(
                 |(
                     (dscp, vlan, source, destination),
                     (protocol, source_port, destination_port, ingress, size),
+                    mark,
                 )| {
                     MatchRule {
                         class: String::new(),
@@ -326,9 +367,18 @@ mod tests {
                         destination_port,
                         ingress,
                         size,
+                        mark,
                     }
                 },
             )
+    }
+
+    /// By XDP, through the stack, or from the router itself.
+    fn way() -> impl Strategy<Value = (Option<usize>, Option<u32>)> {
+        prop_oneof![
+            (0_usize..3).prop_map(|ingress| (Some(ingress), None)),
+            (option::of(0_usize..3), (0_u32..5).prop_map(Some)),
+        ]
     }
 
     fn packet() -> impl Strategy<Value = Sample> {
@@ -342,8 +392,8 @@ mod tests {
                 (address(a), address(b))
             }),
         ];
-        (addresses, 0_u8..4, 0_u16..4, protocol(), (0_u16..6, 0_u16..6), 0_u16..40, 0_usize..3).prop_map(
-            |((source, destination), dscp, vlan, protocol, ports, payload, ingress)| Sample {
+        (addresses, 0_u8..4, 0_u16..4, protocol(), (0_u16..6, 0_u16..6), 0_u16..40, way()).prop_map(
+            |((source, destination), dscp, vlan, protocol, ports, payload, (ingress, mark))| Sample {
                 source,
                 destination,
                 dscp,
@@ -352,6 +402,7 @@ mod tests {
                 ports,
                 payload,
                 ingress,
+                mark,
             },
         )
     }
@@ -368,7 +419,13 @@ mod tests {
                 let expected = rules.iter().position(|rule| holds(rule, &packet)).map(|index| index as u32);
                 let frame = packet.frame();
                 let l3 = parse(frame.as_slice()).unwrap().l3;
-                let start = compiled.ingress[packet.ingress];
+                let start = match (packet.ingress, packet.mark) {
+                    (Some(ingress), None) => compiled.ingress[ingress],
+                    (ingress, mark) => {
+                        let by_mark = compiled.mark.get(&mark.unwrap()).or(compiled.mark.get(&0));
+                        by_mark.unwrap() & ingress.map_or(compiled.own, |ingress| compiled.arrived[ingress])
+                    }
+                };
                 let found = first_match(
                     &compiled, start, compiled.dimensions, packet.vlan, &l3, frame.as_slice(),
                 );

@@ -32,8 +32,10 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     let rate = class.rate.and_then(Rate::pace);
     let ceil = class.ceil.or(port.rate).and_then(Rate::pace);
     let least = match port.mode {
-        Mode::Policer | Mode::Bottleneck if class.fairness != Fairness::None => FAIR_BURST_TIME,
-        Mode::Policer => POLICER_BURST_TIME,
+        Mode::Policer | Mode::Tc | Mode::Auto | Mode::Bottleneck if class.fairness != Fairness::None => {
+            FAIR_BURST_TIME
+        }
+        Mode::Policer | Mode::Tc | Mode::Auto => POLICER_BURST_TIME,
         Mode::Bottleneck => BURST_TIME,
     };
     let burst = |pace: Option<Pace>| pace.map_or(0, |pace| burst_ns(pace, class.burst, least, frame));
@@ -48,7 +50,7 @@ pub fn class_config(class: &Class, port: &Port, port_config: &PortConfig) -> Cla
     // A ring is full for everybody at the port's limit: a class that held as much would leave nothing to the others.
     let limit = match port.mode {
         Mode::Bottleneck => times.ring_limit.as_nanos().min(port_config.limit_ns),
-        Mode::Policer => times.limit.as_nanos(),
+        Mode::Policer | Mode::Tc | Mode::Auto => times.limit.as_nanos(),
     };
     let gains = Gains::of(&aqm, &times, frame);
     let (policer, committed, peak) = class.policer.as_ref().map_or((POLICER_NONE, None, None), |policer| {

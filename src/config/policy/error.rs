@@ -132,6 +132,15 @@ pub enum PolicyRule {
     #[error("must be a VLAN identifier from 1 to 4094")]
     #[diagnostic(code(weir::config::rule_vlan), help("0 and 4095 are reserved (IEEE 802.1Q table 9-2)"))]
     Vlan,
+    /// Not a mark.
+    #[error("must be a number from 1 to 4294967295")]
+    #[diagnostic(
+        code(weir::config::rule_mark),
+        help(
+            "the value of SO_MARK, or of nftables' `meta mark set`; 0 is what a packet has that nobody marked"
+        )
+    )]
+    Mark,
     /// A VLAN that nothing can arrive with.
     #[error("no [[ingress]] lists this VLAN, so no packet arrives with it")]
     #[diagnostic(

@@ -86,6 +86,8 @@ pub struct RuleTable {
     pub ingress: Items,
     /// `size`
     pub size: Items,
+    /// `mark`
+    pub mark: Items,
     /// How errors name the table.
     pub place: String,
     /// The table's header.
@@ -172,6 +174,7 @@ const RULE_KEYS: &[&str] = &[
     "destination_port",
     "ingress",
     "size",
+    "mark",
 ];
 const PLAN_KEYS: &[&str] = &["name", "down", "up", "down_ceil", "up_ceil", "burst", "class"];
 const SUBSCRIBER_KEYS: &[&str] = &["name", "prefixes", "plan"];
@@ -263,6 +266,7 @@ impl Reader<'_> {
             destination_port: items("destination_port", "a port, a range or a list", "destination_port = 53"),
             ingress: items("ingress", "a device's name or a list of them", "ingress = \"lan0\""),
             size: items("size", "a range of bytes", "size = \"..128\""),
+            mark: items("mark", "a number or a list of them", "mark = [1, 0x20]"),
             class: self.text(&place, "class", table, "class = \"voice\""),
             place,
             span,

@@ -161,6 +161,8 @@ pub struct MatchRule {
     pub ingress: Option<Vec<usize>>,
     /// Bytes of the IP packet, below [`weir_shared_maps::SIZE_ENTRIES`].
     pub size: Option<Vec<RangeInclusive<u32>>>,
+    /// Marks of the stack's packets, from 1 on.
+    pub mark: Option<Vec<u32>>,
 }
 
 /// Rates of a plan in one direction.

@@ -56,6 +56,7 @@ impl Check<'_> {
             destination_port,
             ingress: self.list(at("ingress"), &table.ingress, |value| device(value, named.ingress)),
             size: self.list(at("size"), &table.size, size_range),
+            mark: self.list(at("mark"), &table.mark, mark),
         })
     }
 
@@ -184,6 +185,16 @@ fn port_range(value: &Scalar) -> Result<RangeInclusive<u16>, PolicyRule> {
             };
             if low > high { Err(PolicyRule::UpsideDown) } else { Ok(low..=high) }
         }
+    }
+}
+
+/// 0 is what a packet has that nobody marked.
+fn mark(value: &Scalar) -> Result<u32, PolicyRule> {
+    match value {
+        Scalar::Number(number) => {
+            u32::try_from(*number).ok().filter(|mark| *mark > 0).ok_or(PolicyRule::Mark)
+        }
+        Scalar::Text(_) => Err(PolicyRule::Mark),
     }
 }
 

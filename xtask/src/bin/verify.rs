@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, ProgramInfo, RawTracePoint, Xdp},
+    programs::{BtfTracePoint, ProgramInfo, RawTracePoint, SchedClassifier, Xdp},
 };
 use clap::Parser;
 use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
@@ -180,6 +180,9 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let globals = [&[(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 2)], policy].concat();
         note(name, load(&INGRESS, names::PROG_INGRESS_POLICY, &globals, btf.as_ref()));
     }
+    let (what, everything) = INGRESS_POLICIES[4];
+    let name = format!("{} {what}", names::PROG_STACK_CLASSIFY);
+    note(name, load(&INGRESS, names::PROG_STACK_CLASSIFY, everything, btf.as_ref()));
     for (what, actions) in [("drop", PLAIN), ("divert", 1 << ACTION_DIVERT), ("spill", 1 << ACTION_SPILL)] {
         let name = format!("{} vlans=1 everything {what}", names::PROG_INGRESS_POLICY);
         let base =
@@ -191,10 +194,12 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
     let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, PLAIN), PAUSE];
     note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
     for (mode, aqm, driver) in egress_configurations() {
-        let name = format!("{} mode={} aqm={} driver={}", names::PROG_EGRESS, mode.0, aqm.0, driver.0);
         let globals =
             [(names::GLOBAL_MODE, mode.1), (names::GLOBAL_AQM, aqm.1), (names::GLOBAL_DRIVER, driver.1)];
-        note(name, load(&EGRESS, names::PROG_EGRESS, &globals, btf.as_ref()));
+        for program in [names::PROG_EGRESS, names::PROG_STACK] {
+            let name = format!("{program} mode={} aqm={} driver={}", mode.0, aqm.0, driver.0);
+            note(name, load(&EGRESS, program, &globals, btf.as_ref()));
+        }
     }
     let name = format!("{} mode=policer aqm=codel driver=tun framing=ptm", names::PROG_EGRESS);
     let globals = [
@@ -208,25 +213,29 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let mode =
             if driver.1 == DRIVER_NONE { ("virtual", MODE_VIRTUAL) } else { ("bottleneck", MODE_BOTTLENECK) };
         for mode in [mode, ("policer", MODE_POLICER)] {
-            let name = format!("{} mode={} driver={}", names::PROG_POLICY, mode.0, driver.0);
             let globals = [
                 (names::GLOBAL_MODE, mode.1),
                 (names::GLOBAL_DRIVER, driver.1),
                 (names::GLOBAL_CLASSES, MAX_CLASSES),
                 (names::GLOBAL_FRAMING, FRAMING_PTM),
             ];
-            note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
+            for program in [names::PROG_POLICY, names::PROG_STACK_POLICY] {
+                let name = format!("{program} mode={} driver={}", mode.0, driver.0);
+                note(name, load(&EGRESS, program, &globals, btf.as_ref()));
+            }
         }
     }
     for driver in DRIVERS.into_iter().filter(|driver| driver.1 != DRIVER_NONE) {
-        let name = format!("{} mode=bottleneck driver={} rings=16", names::PROG_POLICY, driver.0);
         let globals = [
             (names::GLOBAL_MODE, MODE_BOTTLENECK),
             (names::GLOBAL_DRIVER, driver.1),
             (names::GLOBAL_CLASSES, MAX_CLASSES),
             (names::GLOBAL_RINGS, RINGS_SUMMED),
         ];
-        note(name, load(&EGRESS, names::PROG_POLICY, &globals, btf.as_ref()));
+        for program in [names::PROG_POLICY, names::PROG_STACK_POLICY] {
+            let name = format!("{program} mode=bottleneck driver={} rings=16", driver.0);
+            note(name, load(&EGRESS, program, &globals, btf.as_ref()));
+        }
     }
     for program in [
         names::PROG_OBSERVER_BTF,
@@ -284,6 +293,10 @@ fn info(ebpf: &mut Ebpf, name: &'static str, btf: Option<&Btf>) -> Result<Progra
     if let Ok(xdp) = TryInto::<&mut Xdp>::try_into(&mut *program) {
         xdp.load()?;
         return Ok(xdp.info()?);
+    }
+    if let Ok(classifier) = TryInto::<&mut SchedClassifier>::try_into(&mut *program) {
+        classifier.load()?;
+        return Ok(classifier.info()?);
     }
     if let Ok(raw) = TryInto::<&mut RawTracePoint>::try_into(&mut *program) {
         raw.load()?;

@@ -121,7 +121,7 @@ pub fn judge(
     // SAFETY: map values; all state that `situation` gives references to is behind the lock.
     unsafe {
         if !lock(&raw mut (*member.policy).busy) {
-            return unjudged(&member, config, packet.cost, charge);
+            return unjudged(&member, config, work.charged(), charge);
         }
         settle(member.policy);
         let Limited { rates, meter, codel, plan } = subscriber(config.side, meta.subscriber);

@@ -1,4 +1,4 @@
-//! The devmap program of a port and the ring observer (one object, since they share the batch scratch).
+//! The devmap and TC programs of a port and the ring observer (one object, since they share state and the batch scratch).
 //!
 //! `program` runs right before the TX ring, `observer` right after it, on the same CPU in the same softirq: a per-CPU
 //! value is a correct lock-free channel between them (`kernel/bpf/devmap.c`, `bq_xmit_all`, at v6.18). Minimum
@@ -11,6 +11,7 @@
 
 mod atomics;
 mod cell;
+mod charge;
 mod classes;
 mod events;
 mod frame;
@@ -20,6 +21,8 @@ mod policy;
 mod program;
 mod renew;
 mod ring;
+mod skb;
+mod stack;
 mod steps;
 
 #[panic_handler]

@@ -11,8 +11,8 @@ use aya_ebpf::{
 use weir_egress::policy::Work;
 use weir_shared_maps::{
     BatchCharges, BatchScratch, ClassConfig, ClassCounter, ClassCounters, ClassPlace, ClassState, CounterId,
-    EVENTS_BYTES, FlowState, HostState, MAX_CLASSES, PlanConfig, PolicyState, PortConfig, PortCounter,
-    PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberControl,
+    EVENTS_BYTES, FlowState, HostState, MAX_CLASSES, PacketMeta, PlanConfig, PolicyState, PortConfig,
+    PortCounter, PortCounters, PortRoute, PortState, RingHistory, RingRecipe, RingState, SubscriberControl,
     SubscriberMeter,
 };
 
@@ -77,8 +77,13 @@ pub static WEIR_CHARGES: PerCpuArray<BatchCharges> = PerCpuArray::with_max_entri
 
 #[map]
 pub static WEIR_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+#[map]
+pub static WEIR_STACK_META: PerCpuArray<PacketMeta> = PerCpuArray::with_max_entries(1, 0);
 
-/// What is known of a frame, and its decision in progress: this object's own maps, not pinned.
+/// What is known of a frame, its decision in progress, and the ring as a packet of the stack finds it: this object's own
+/// maps, not pinned.
+#[map]
+pub static WEIR_STACK: PerCpuArray<BatchScratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static WEIR_DESK: PerCpuArray<MaybeUninit<Desk>> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -15,6 +15,7 @@ use weir_shared_maps::{
 
 use crate::{
     atomics::{fetch_add, load, store, swap_if},
+    charge::charge_sent,
     classes::weir_give_back,
     events::{RingId, tell_refused},
     maps::{
@@ -84,6 +85,7 @@ pub fn weir_stack_obs(ctx: RawTracePointContext) -> i32 {
         let before = fetch_add(&raw mut (*state).sent_bytes, len);
         remember(history, sequence, now, before);
     }
+    charge_sent(config, route.port, len as u32, now);
     weir_renew(route.port, index, now, 0);
     0
 }

@@ -60,8 +60,9 @@ pub fn weir_policy(ctx: XdpContext) -> u32 {
     act(&ctx, scratch, desk, outcome)
 }
 
+/// The batch's look at the ring, and at the port's others where the port has several.
 #[inline(never)]
-fn first_of_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
+pub fn first_of_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
     begin_batch(config, scratch, ring);
     if MODE.load() == MODE_BOTTLENECK && RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED {
         add_rings(config, scratch, ring);
@@ -134,7 +135,15 @@ fn look_at(
     let (dscp, ecn) = traffic_class(ctx).unwrap_or((0, 0));
     let now = Nanos::from_nanos(scratch.now_ns);
     let packet = Packet { now, cost: wire_bytes(config, FRAMING.load(), len), ecn, dscp };
-    let Some((mut queue, _)) = situation(scratch, ring) else { return false };
+    let Some(queue) = queue_of(scratch, ring) else { return false };
+    desk.write(Desk { meta, queue, packet });
+    true
+}
+
+/// What stands in front of the next frame. `None` where the ring's state is missing.
+#[inline(always)]
+pub fn queue_of(scratch: &BatchScratch, ring: u32) -> Option<Queue> {
+    let (mut queue, _) = situation(scratch, ring)?;
     if MODE.load() == MODE_BOTTLENECK && RINGS.load() > 1 && RINGS.load() <= RINGS_SUMMED {
         queue.others = Bytes::new(scratch.others_bytes);
         queue.all_pace = pace_of_word(scratch.all_pace);
@@ -142,8 +151,7 @@ fn look_at(
     if DRIVER.load() == DRIVER_NONE {
         queue.slots = 0;
     }
-    desk.write(Desk { meta, queue, packet });
-    true
+    Some(queue)
 }
 
 /// The one screen where a frame of a class leaves.

@@ -49,7 +49,11 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
     }
     let decision = match MODE.load() {
         MODE_BOTTLENECK => by_ring(config, scratch, ring),
-        MODE_POLICER | MODE_VIRTUAL => by_meter(&ctx, config, scratch, ring, len),
+        MODE_POLICER | MODE_VIRTUAL => {
+            let cost = wire_bytes(config, FRAMING.load(), len);
+            let charge = |tat, now| policer::charge(config, tat, now, cost);
+            by_meter(config, scratch, ring, charge, || capable(&ctx))
+        }
         _ => Decision::Accept,
     };
     match decision {
@@ -162,7 +166,7 @@ pub fn glance(ring: u32) -> Option<Glance> {
 
 /// Bottleneck mode.
 #[inline(always)]
-fn by_ring(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Decision {
+pub fn by_ring(config: &PortConfig, scratch: &BatchScratch, ring: u32) -> Decision {
     let Some((queue, mut cell)) = situation(scratch, ring) else {
         count(scratch.port, PortCounter::FailOpen, 1);
         return Decision::Accept;
@@ -195,15 +199,21 @@ pub fn situation(scratch: &BatchScratch, ring: u32) -> Option<(Queue, MapCell)> 
     Some((queue, cell))
 }
 
-/// Policer and virtual mode: the verdict on the virtual queue, then the charge, committed by compare and swap.
+/// Policer and virtual mode: the verdict on the virtual queue, then the charge, committed by compare and swap. `charge` is
+/// what the meter would charge at a TAT, `capable` whether the packet can bear a mark.
 #[inline(always)]
-fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, ring: u32, len: u32) -> Decision {
+pub fn by_meter(
+    config: &PortConfig,
+    scratch: &BatchScratch,
+    ring: u32,
+    charge: impl Fn(Nanos, Nanos) -> policer::Charge,
+    capable: impl Fn() -> bool,
+) -> Decision {
     let Some(state) = WEIR_PORT_STATE.get_ptr_mut(scratch.port) else {
         count(scratch.port, PortCounter::FailOpen, 1);
         return Decision::Accept;
     };
     let now = Nanos::from_nanos(scratch.now_ns);
-    let cost = wire_bytes(config, FRAMING.load(), len);
     // SAFETY: a map value; the TAT changes by compare and swap alone, the AQM state through cells alone.
     let (tat_at, mut cell) = unsafe { (&raw mut (*state).tat_ns, MapCell::new(&raw mut (*state).aqm)) };
     if let Some(full) = ring_full(config, scratch, ring) {
@@ -213,7 +223,7 @@ fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, ring:
     for _ in 0..CAS_ATTEMPTS {
         // SAFETY: as above.
         let tat = unsafe { load(tat_at) };
-        let new = match policer::charge(config, Nanos::from_nanos(tat), now, cost) {
+        let new = match charge(Nanos::from_nanos(tat), now) {
             policer::Charge::Conform { tat } => tat,
             policer::Charge::Exceed(cause) => return Decision::Drop(cause),
             policer::Charge::NoRate => {
@@ -228,7 +238,7 @@ fn by_meter(ctx: &XdpContext, config: &PortConfig, scratch: &BatchScratch, ring:
         };
         // Charged on accept only: what cannot be marked is about to be dropped.
         match verdict {
-            Decision::Signal { may_mark } if !(may_mark && capable(ctx)) => {
+            Decision::Signal { may_mark } if !(may_mark && capable()) => {
                 return Decision::Signal { may_mark: false };
             }
             Decision::Drop(_) => return verdict,

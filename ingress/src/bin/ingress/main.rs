@@ -30,6 +30,7 @@ mod queues;
 mod ring;
 mod route;
 mod send;
+mod stack;
 
 use maps::{INGRESS_INDEX, META, WEIR_IN_COUNT, WEIR_ROUTES, bump, count};
 use route::Routed;
@@ -101,7 +102,7 @@ fn forward_by_policy(ctx: &XdpContext) -> Result<(), IngressCounter> {
     let Some(port) = WEIR_ROUTES.get(routed.target) else {
         return Err(IngressCounter::PassNotManaged);
     };
-    let mut meta = policy::of(ctx, port, &routed, head(&routed));
+    let mut meta = policy::of(ctx, port, policy::Sight::of(&routed), head(&routed));
     let class = if META.load() == META_POLICY { Some(u32::from(meta.class)) } else { None };
     let backing = back_off::by_class(ctx, port, &mut routed, &meta)?;
     stops(port, class, backing)?;
@@ -110,7 +111,7 @@ fn forward_by_policy(ctx: &XdpContext) -> Result<(), IngressCounter> {
         let Some(other) = WEIR_ROUTES.get(routed.target) else {
             return Err(IngressCounter::PassNotManaged);
         };
-        meta = policy::of(ctx, other, &routed, head(&routed));
+        meta = policy::of(ctx, other, policy::Sight::of(&routed), head(&routed));
     }
     send_apart(ctx, &routed, backing)?;
     counts(port, class, backing);

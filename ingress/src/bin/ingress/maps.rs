@@ -4,12 +4,13 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMapHash, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
 use weir_shared_maps::{
     BackOff, ClassCounter, ClassCounters, CounterId, DivertState, EVENTS_BYTES, IngressConfig,
-    IngressCounters, MAX_CLASSES, MAX_PORTS, PauseState, PortConfig, PortCounter, PortCounters, PortRoute,
-    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberMeter,
+    IngressCounters, MAX_CLASSES, MAX_PORTS, PacketMeta, PauseState, PortConfig, PortCounter, PortCounters,
+    PortRoute, PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket,
+    SubscriberMeter,
 };
 
 #[unsafe(no_mangle)]
@@ -88,6 +89,10 @@ pub static WEIR_R_DPORT: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_SIZE: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
+pub static WEIR_R_MARK: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+#[map]
+pub static WEIR_R_INGRESS: HashMap<u32, u64> = HashMap::with_max_entries(1, 0);
+#[map]
 pub static WEIR_R_SRC4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_DST4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
@@ -95,6 +100,8 @@ pub static WEIR_R_DST4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(1, 0);
 pub static WEIR_R_SRC6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
 #[map]
 pub static WEIR_R_DST6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(1, 0);
+#[map]
+pub static WEIR_STACK_META: PerCpuArray<PacketMeta> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static WEIR_RULE_CLASS: Array<u32> = Array::with_max_entries(1, 0);
 #[map]

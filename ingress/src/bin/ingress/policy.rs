@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     maps::{Array, lpm_trie::Key},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 use weir_ingress::{
     hash::{destination_hash, flow_hash, source_hash},
@@ -18,7 +18,7 @@ use weir_shared_maps::{
     ENTRY4_WORDS, ENTRY6_WORDS, HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES,
     MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket,
 };
-use weir_wire::{L3, RawPacket, ethernet};
+use weir_wire::{L3, RawHeaders, RawPacket, ethernet};
 
 use crate::maps::{
     DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, VLANS, WEIR_PLAN_CLASS,
@@ -31,11 +31,60 @@ use crate::route::Routed;
 /// What [`matching_rule`] answers where no rule matches.
 const NO_RULE: u32 = MAX_RULES;
 
-/// What is known of a frame, which is still as it arrived, at the port `route`.
+/// Where a program finds its packet.
+pub trait Bounds {
+    /// Address of the first byte.
+    fn start(&self) -> usize;
+    /// Address behind the last byte that can be reached.
+    fn end(&self) -> usize;
+}
+
+impl Bounds for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+impl Bounds for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+/// What is known of a packet before its policy is looked up.
+#[derive(Clone, Copy)]
+pub struct Sight {
+    /// 4 or 6.
+    pub version: u32,
+    /// The VLAN of the tag that stands in the packet, with which it arrived; 0 without one.
+    pub vlan: u32,
+    /// Bits of the rules that may match.
+    pub rules: u64,
+}
+
+impl Sight {
+    /// What ingress has found out.
+    #[inline(always)]
+    pub fn of(routed: &Routed) -> Self {
+        Self { version: routed.version, vlan: routed.vlan, rules: rules_here() }
+    }
+}
+
+/// What is known of a frame, which is still as it arrived, or as the stack has made it, at the port `route`.
 ///
 /// The first rule that matches says the class, else the subscriber's plan, else the port.
 #[inline(always)]
-pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) -> PacketMeta {
+pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, sight: Sight, head: MetaHead) -> PacketMeta {
     let mut meta = PacketMeta {
         head,
         class: route.default_class,
@@ -45,9 +94,9 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) 
         source_hash: 0,
         destination_hash: 0,
     };
-    let (version, vlan) = (routed.version, routed.vlan);
+    let Sight { version, vlan, rules } = sight;
     if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
-        meta.subscriber = subscriber(ctx.data(), ctx.data_end(), version, vlan, u32::from(route.side));
+        meta.subscriber = subscriber(ctx.start(), ctx.end(), version, vlan, u32::from(route.side));
         if PLAN_CLASSES.load() != 0
             && meta.subscriber != 0
             && let Some(plan) = plan_of(meta.subscriber, route.side)
@@ -57,8 +106,8 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) 
             (meta.class, meta.plan) = (*class as u16, plan);
         }
     }
-    if rules_here() != 0 {
-        let rule = matching_rule(ctx.data(), ctx.data_end(), version, vlan);
+    if rules != 0 {
+        let rule = matching_rule(ctx.start(), ctx.end(), version, vlan, rules);
         if rule < NO_RULE
             && let Some(class) = WEIR_RULE_CLASS.get(route.port * MAX_RULES + rule)
         {
@@ -66,10 +115,10 @@ pub fn of(ctx: &XdpContext, route: &PortRoute, routed: &Routed, head: MetaHead) 
         }
     }
     if HASHES.load() & HASH_FLOW != 0 {
-        meta.flow_hash = flow(ctx.data(), ctx.data_end(), version, vlan);
+        meta.flow_hash = flow(ctx.start(), ctx.end(), version, vlan);
     }
     if HASHES.load() & (HASH_SOURCE | HASH_DESTINATION) != 0 {
-        let both = hosts(ctx.data(), ctx.data_end(), version, vlan);
+        let both = hosts(ctx.start(), ctx.end(), version, vlan);
         (meta.source_hash, meta.destination_hash) = (both as u32, (both >> 32) as u32);
     }
     meta
@@ -83,17 +132,17 @@ fn plan_of(subscriber: u32, side: u8) -> Option<u16> {
     meters.get_ptr(subscriber).map(|meter| unsafe { (&raw const (*meter).plan).read_volatile() })
 }
 
-/// Bits of the rules that may match what arrives here.
+/// Bits of the rules that may match here at all: what arrives at the device, or what the stack sends.
 #[inline(always)]
-fn rules_here() -> u64 {
+pub fn rules_here() -> u64 {
     u64::from(RULES_HIGH.load()) << 32 | u64::from(RULES_LOW.load())
 }
 
 /// The first rule that matches, or [`NO_RULE`].
 #[inline(never)]
-fn matching_rule(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
+fn matching_rule(start: usize, end: usize, version: u32, vlan: u32, rules: u64) -> u32 {
     let Some((l3, packet)) = headers(start, end, version, vlan) else { return NO_RULE };
-    first_match(&Maps, rules_here(), DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
+    first_match(&Maps, rules, DIMENSIONS.load(), vlan as u16, &l3, &packet).unwrap_or(NO_RULE)
 }
 
 /// 0 for nobody.
@@ -121,7 +170,7 @@ fn hosts(start: usize, end: usize, version: u32, vlan: u32) -> u64 {
     u64::from(destination) << 32 | u64::from(source)
 }
 
-/// The IP header of a frame that was checked when it arrived.
+/// The IP header of a frame whose lengths were checked when it arrived, or were set by our own stack.
 #[inline(always)]
 pub fn header(start: usize, end: usize, version: u32, vlan: u32) -> Option<L3> {
     headers(start, end, version, vlan).map(|(l3, _)| l3)
@@ -130,9 +179,9 @@ pub fn header(start: usize, end: usize, version: u32, vlan: u32) -> Option<L3> {
 /// The same with the packet. Bounds come as the pointers that the caller has loaded: loaded here, the compiler may widen them
 /// apart from their load, and the verifier loses sight of the packet.
 #[inline(always)]
-pub fn headers(start: usize, end: usize, version: u32, vlan: u32) -> Option<(L3, RawPacket)> {
+pub fn headers(start: usize, end: usize, version: u32, vlan: u32) -> Option<(L3, RawHeaders)> {
     // SAFETY: the context's bounds; no helper moves them while the view lives.
-    let packet = unsafe { RawPacket::new(start, end) };
+    let packet = RawHeaders::new(unsafe { RawPacket::new(start, end) });
     // Two values each, so that the verifier sees no third way through with nothing parsed. A tag that was admitted has a VLAN.
     let version = if version == 6 { 6 } else { 4 };
     let tag = if VLANS.load() != 0 && vlan != 0 { ethernet::TAG_LEN } else { 0 };

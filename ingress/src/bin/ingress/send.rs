@@ -52,7 +52,9 @@ pub fn send(ctx: &XdpContext, routed: &Routed, mut l3: L3, backing: Backing) -> 
 /// several writes.
 #[inline(never)]
 fn mark(start: usize, end: usize, version: u32) -> bool {
-    let Some((mut l3, mut packet)) = headers(start, end, version, 0) else { return false };
+    let Some((mut l3, _)) = headers(start, end, version, 0) else { return false };
+    // SAFETY: the context's bounds; no helper moves them while the view lives.
+    let mut packet = unsafe { RawPacket::new(start, end) };
     matches!(l3.set_ecn_ce(&mut packet), Ok(Mark::Marked))
 }
 
