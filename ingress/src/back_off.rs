@@ -3,7 +3,7 @@
 //! Marking and dropping look at the packet alone. Diverting and spilling move whole flows, and may do so only where no packet
 //! overtakes an earlier one (`weir_aqm::sticky`); where they may not, the packet goes the way of the one before it.
 
-use weir_aqm::{Level, Nanos, SignalVars, StickyVars, Way};
+use weir_aqm::{GcraParams, Level, Nanos, Pace, SignalVars, StickyVars, Way};
 use weir_shared_maps::{
     ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, BackOff, SignalState,
 };
@@ -160,6 +160,21 @@ fn may_return<W: Ways>(now: Nanos, flow: &StickyVars, ways: &mut W) -> bool {
     flow.is_idle_at(now) || (ways.ring_is_shared() && flow.is_in_queue_at(now) && ways.qdisc_is_empty())
 }
 
+/// The meter of what enters the stack ([`Ways::stack_takes`]): the configured rate, or twice what the ring was measured to drain,
+/// whose word `drain` reads. `None` while there is neither.
+#[inline(always)]
+pub fn stack_meter(actions: &BackOff, drain: impl FnOnce() -> Option<u64>) -> Option<GcraParams> {
+    let pace = match Pace::from_parts(actions.divert_pace_mult, actions.divert_pace_shift) {
+        Some(pace) => pace,
+        None => {
+            let word = drain()?;
+            // Half the time for a byte.
+            Pace::from_parts((word >> 32) as u32, (word as u32).saturating_add(1))?
+        }
+    };
+    Some(GcraParams { pace, tolerance: Nanos::from_nanos(actions.divert_burst_ns) })
+}
+
 /// The way that a packet takes; `None` for one that goes nowhere.
 #[inline(always)]
 pub const fn way_of(backing: Backing) -> Option<Way> {
@@ -207,6 +222,21 @@ mod tests {
         let paused = SignalState { paused_until_ns: 5_000, ..signal(SIGNAL_CLEAR) };
         assert_eq!(Pressure::at(&paused, Nanos::from_nanos(4_999)).level, Level::Full);
         assert_eq!(Pressure::at(&paused, Nanos::from_nanos(5_000)).level, Level::Clear);
+    }
+
+    #[test]
+    fn the_stack_takes_the_configured_rate_or_twice_what_the_ring_drains() {
+        let bits =
+            |actions: &BackOff, word| stack_meter(actions, || word).map(|meter| meter.pace.bits_per_second());
+        let [ten, twenty] = [10_000_000, 20_000_000].map(|rate| Pace::from_bits_per_second(rate).unwrap());
+        let word = |pace: Pace| u64::from(pace.mult()) << 32 | u64::from(pace.shift());
+        let follows = actions(ACTION_DIVERT, ACTION_DIVERT);
+        assert_eq!(bits(&follows, Some(word(ten))), Some(20_000_000));
+        assert_eq!((bits(&follows, Some(0)), bits(&follows, None)), (None, None));
+        let (divert_pace_mult, divert_pace_shift) = (twenty.mult(), twenty.shift());
+        let fixed = BackOff { divert_pace_mult, divert_pace_shift, divert_burst_ns: 7, ..follows };
+        assert_eq!(bits(&fixed, None), Some(20_000_000));
+        assert_eq!(stack_meter(&fixed, || None).unwrap().tolerance, Nanos::from_nanos(7));
     }
 
     #[test]

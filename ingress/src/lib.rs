@@ -17,7 +17,7 @@ pub mod rules;
 pub mod subscriber;
 pub mod table;
 
-pub use back_off::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
+pub use back_off::{Backing, Pressure, Ways, back_off, is_sticky, stack_meter, way_of};
 pub use classify::{Classified, ETH_MAC_MASK, addressed_to, classify, vlan_listed};
 pub use exit::{Exit, exit_of};
 pub use pause::{Heeded, heed};

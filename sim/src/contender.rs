@@ -5,10 +5,11 @@ use weir_shared_maps::{AQM_CODEL, BackOff, FLAG_ECN, MODE_BOTTLENECK, PortConfig
 use zerocopy::FromZeros;
 
 use crate::{
-    Random, Rings,
+    Path, Random, Rings,
     queue::{
         BcPqp, BcPqpParams, Cake, CodelQueue, Controller, Csfq, DropTail, DualPi2, DualPi2Params, FqCodel,
-        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Shaped, Weir, WeirPolicy,
+        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Router, RouterConfig, Shaped,
+        Weir, WeirPolicy,
     },
 };
 
@@ -26,6 +27,8 @@ pub enum Contender {
     WeirBackOff(Box<(PortConfig, BackOff)>),
     /// weir, on a port with classes.
     WeirPolicy(Box<PolicyConfig>),
+    /// weir on a router where classes move flows: into the kernel's stack, or to a second port ([`crate::Path::spill`]).
+    WeirRouter(Box<RouterConfig>),
     /// RFC 8289 at the head of one queue.
     Codel,
     /// RFC 8290.
@@ -71,7 +74,19 @@ impl Contender {
         Self::Weir(Box::new(port_config()))
     }
 
-    /// An empty queue of this kind in front of `rings`, of which there are `count`.
+    /// The router's queues on `path`: the slow link's, and that of the link which flows spill to.
+    pub(crate) fn queues(&self, path: &Path, random: Random) -> (Box<dyn Queue>, Option<Box<dyn Queue>>) {
+        let cpus = path.cpus.max(1);
+        let Self::WeirRouter(config) = self else {
+            return (self.queue(path.ring, if path.ring.per_cpu { cpus } else { 1 }, random), None);
+        };
+        let rings = path.spill.as_ref().map(|link| link.ring);
+        let router = Router::new(config, path.ring, rings, cpus, random);
+        let spill = router.spill_port().map(|port| -> Box<dyn Queue> { Box::new(port) });
+        (Box::new(router), spill)
+    }
+
+    /// An empty queue of this kind in front of `rings`, of which there are `count`. There is no second link: nothing spills.
     pub fn queue(&self, rings: Rings, count: u32, random: Random) -> Box<dyn Queue> {
         let slots = rings.slots;
         match self {
@@ -88,6 +103,7 @@ impl Contender {
             Self::WeirPolicy(config) => {
                 Box::new(RingQueue::with_rings(rings, WeirPolicy::of_port(config, rings, count, random)))
             }
+            Self::WeirRouter(config) => Box::new(Router::new(config, rings, None, count, random)),
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))

@@ -1,7 +1,7 @@
 //! A discrete-event simulator with a virtual clock, in which weir's own decisions run unchanged.
 //!
 //! Fast links feed one slow link through a queue: [`Scenario`] says which path, flows and [`Contender`], [`Scenario::run`]
-//! gives an [`Outcome`]. The `weir` contender calls [`weir_ingress::Pressure`], [`weir_egress::bottleneck`],
+//! gives an [`Outcome`]. The `weir` contender calls [`weir_ingress::back_off`], [`weir_egress::bottleneck`],
 //! [`weir_egress::policer`] and [`weir_egress::observe`] in the order the eBPF programs do, on the same state layouts; the
 //! simulator brings the clock, the rings and the traffic.
 //!
@@ -32,9 +32,9 @@ pub use event_queue::EventQueue;
 
 pub use contender::{Contender, port_config};
 pub use events::{Agenda, Due};
-pub use outcome::{DelayRecorder, Delays, FlowOutcome, Outcome, RingOutcome, SeriesPoint};
+pub use outcome::{DelayRecorder, Delays, FlowOutcome, Outcome, RingOutcome, SeriesPoint, SpillOutcome};
 pub use packet::{Ecn, FlowId, Packet, Protocol, Service};
 pub use random::Random;
 pub use scenario::{
-    Congestion, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario, Traffic,
+    Congestion, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario, SpillLink, Traffic,
 };

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use weir_aqm::Nanos;
 
-/// Everything that was measured. Two runs of one scenario give equal outcomes.
-#[derive(Clone, Debug, PartialEq)]
+/// Everything that was measured. Two runs of one scenario give equal outcomes. The default is of nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Frames that reached the router.
     pub offered: u64,
-    /// Frames that left the router by the slow link.
+    /// Frames that left the router, by whichever link.
     pub delivered: u64,
     /// Of these, frames that the slow link lost ([`crate::Path::loss_ppm`]).
     pub lost_on_link: u64,
@@ -18,6 +18,12 @@ pub struct Outcome {
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames marked.
     pub marks: u64,
+    /// Frames that ingress gave to the kernel's stack.
+    pub diverted: u64,
+    /// Frames that ingress sent out of the second port.
+    pub spilled: u64,
+    /// The second port and its link, where there is one.
+    pub spill: Option<SpillOutcome>,
     /// Share of the measured time that the slow link was sending; with a trace, share of the measured time's delivery
     /// opportunities that was used, in bytes.
     pub utilisation: f64,
@@ -38,6 +44,17 @@ impl Outcome {
         let drops: u64 = self.drops.values().sum();
         self.offered.wrapping_sub(self.delivered).wrapping_sub(drops).cast_signed()
     }
+}
+
+/// The link that flows spilled to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SpillOutcome {
+    /// Frames that left the router by it.
+    pub delivered: u64,
+    /// As [`Outcome::utilisation`].
+    pub utilisation: f64,
+    /// Its queue.
+    pub ring: RingOutcome,
 }
 
 /// The queue's length: of all rings together.

@@ -53,6 +53,21 @@ pub struct Path {
     pub poll: Nanos,
     /// The way back.
     pub reverse: Reverse,
+    /// A second link that flows may spill to ([`Contender::WeirRouter`]).
+    pub spill: Option<Box<SpillLink>>,
+}
+
+/// A second slow link of the router. Acknowledgements come back by the way back of the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpillLink {
+    /// Its rate, 1 bit/s at least.
+    pub rate: Rate,
+    /// One way.
+    pub delay: Nanos,
+    /// Its device's transmit rings.
+    pub ring: Rings,
+    /// What happens to it, by time.
+    pub events: Vec<LinkEvent>,
 }
 
 /// The slow device's transmit rings.
@@ -236,6 +251,30 @@ impl Path {
             cpus: 1,
             poll: Nanos::from_micros(20),
             reverse: Reverse { rate: None, loss_ppm: 0 },
+            spill: None,
+        }
+    }
+}
+
+impl SpillLink {
+    /// A link with one ring, which nothing happens to.
+    pub const fn new(rate: Rate, delay: Nanos, slots: u32) -> Self {
+        let ring = Rings { slots, per_cpu: false, reclaim: 1 };
+        Self { rate, delay, ring, events: Vec::new() }
+    }
+
+    /// The path over this link instead of `first`'s, without its jitter and losses.
+    pub(crate) fn path(&self, first: &Path) -> Path {
+        let Self { rate, delay, ring, events: _ } = *self;
+        Path {
+            rate,
+            delay,
+            ring,
+            trace: None,
+            jitter: Nanos::ZERO,
+            loss_ppm: 0,
+            spill: None,
+            ..first.clone()
         }
     }
 }

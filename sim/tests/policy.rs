@@ -172,6 +172,46 @@ fn a_class_of_its_own_protects_tcp_from_a_flood() {
     }
 }
 
+/// Mbit/s of payload that classes of these weights get of a port with a ring for each CPU, from which the link takes in turns. Class
+/// `n` is sent from CPU `n` alone, or each class from every CPU.
+fn on_rings(weights: &[u32], limit_ms: u64, from_every_cpu: bool) -> Vec<f64> {
+    let limit_ns = limit_ms * 1_000_000;
+    let classes = weights.iter().map(|&weight| ClassConfig { weight, limit_ns, ..class() });
+    let mut port = bottleneck(classes.collect());
+    port.port.limit_ns = limit_ns;
+    let count = weights.len();
+    let cpus = if from_every_cpu { count } else { 1 };
+    // Flow `n` of the scenario comes in at CPU `n` modulo their number.
+    let flows = (0..count * cpus).map(|flow| flood(50, (flow / cpus) as u8));
+    let mut scenario = scenario(port, flows.collect());
+    (scenario.path.cpus, scenario.path.ring.per_cpu) = (count as u32, true);
+    let outcome = scenario.run();
+    assert_eq!(outcome.unaccounted(), 0, "{:?}", outcome.drops);
+    rates(&outcome).chunks(cpus).map(|class| class.iter().sum()).collect()
+}
+
+#[test]
+fn classes_share_several_rings_by_weight_whichever_ring_they_are_sent_into() {
+    // The limit is each ring's own: one that is to have four of seven parts by turns needs room for the turns it waits.
+    for (weights, limit_ms) in [(&[1, 2][..], 15), (&[1, 2, 4], 50)] {
+        for from_every_cpu in [false, true] {
+            let rates = on_rings(weights, limit_ms, from_every_cpu);
+            let (all, sum): (f64, u32) = (rates.iter().sum(), weights.iter().sum());
+            assert!(within(all, LINK as f64 * PAYLOAD, 1.0), "{rates:?}");
+            for (rate, &weight) in rates.iter().zip(weights) {
+                let wanted = all * f64::from(weight) / f64::from(sum);
+                assert!(within(*rate, wanted, 2.0), "{from_every_cpu}: {rates:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_class_whose_one_ring_is_at_its_limit_gets_what_the_links_turns_give_that_ring() {
+    let rates = on_rings(&[1, 2, 4], 15, false);
+    assert!(within(rates[1], 2.0 * rates[0], 2.0) && within(rates[2], rates[1], 2.0), "{rates:?}");
+}
+
 #[test]
 fn what_a_ring_refuses_is_given_back_to_class_and_flow() {
     let fair = ClassConfig { fairness: FAIRNESS_FLOW, ..class() };

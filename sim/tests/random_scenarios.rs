@@ -2,19 +2,23 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod classes;
+#[path = "router/setups.rs"]
+mod setups;
 
 use std::sync::Arc;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use weir_aqm::{Nanos, Pace, Rate};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, COLOUR_DROP, ClassConfig, FAIRNESS_DESTINATION,
-    FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, FLAG_ECN,
-    FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER, MODE_VIRTUAL, POLICER_BYTES, POLICER_NONE, PortConfig,
+    ACTION_DIVERT, ACTION_DROP, ACTION_NONE, ACTION_SPILL, AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE,
+    COLOUR_DROP, ClassConfig, FAIRNESS_DESTINATION, FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE,
+    FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, FLAG_ECN, FLAG_HEAD_SOJOURN, MODE_METER, MODE_POLICER,
+    MODE_VIRTUAL, POLICER_BYTES, POLICER_NONE, PortConfig, STACK_CHARGE, STACK_DECIDE, STACK_IGNORE,
 };
+use weir_sim::queue::PortSetup;
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
-    Traffic, port_config, sender::Sizes, trace::Trace,
+    SpillLink, Traffic, port_config, sender::Sizes, trace::Trace,
 };
 
 const DURATION_MS: u64 = 300;
@@ -96,9 +100,35 @@ fn any_policy() -> impl Strategy<Value = Contender> {
     })
 }
 
+/// weir that moves flows into any discipline and to the second link, with classes and without.
+fn any_router() -> impl Strategy<Value = Contender> {
+    let action = || select(&[ACTION_NONE, ACTION_DROP, ACTION_DIVERT, ACTION_SPILL, ACTION_SPILL]);
+    let qdisc = prop_oneof![any_queue(), any_metered()];
+    let stack = select(&[STACK_IGNORE, STACK_DECIDE, STACK_CHARGE]);
+    ([action(), action()], qdisc, option::of(any_classes()), stack).prop_map(
+        |([congested, full], qdisc, classes, stack)| {
+            let mut router = setups::router(setups::actions(congested, full), qdisc);
+            router.back_off = vec![router.back_off[0]; 4];
+            match classes {
+                Some(classes) => {
+                    let mut config = classes::bottleneck(classes);
+                    config.port.stack = stack;
+                    router.port = PortSetup::Classes(Box::new(config));
+                }
+                None => {
+                    router.port = PortSetup::Plain(Box::new(PortConfig { stack, ..setups::port() }));
+                }
+            }
+            setups::weir(router)
+        },
+    )
+}
+
 fn any_contender() -> impl Strategy<Value = Contender> {
     let weir = prop_oneof![Just(Contender::weir()), Just(pi2())];
-    prop_oneof![2 => weir, 2 => other_modes(), 3 => any_policy(), 2 => any_queue(), 2 => any_metered()]
+    prop_oneof![
+        2 => weir, 2 => other_modes(), 3 => any_policy(), 2 => any_queue(), 2 => any_metered(), 4 => any_router()
+    ]
 }
 
 fn time_below_ms(end: u64) -> impl Strategy<Value = Nanos> {
@@ -114,6 +144,14 @@ fn any_trace() -> impl Strategy<Value = Arc<Trace>> {
     })
 }
 
+/// A second link, which may stand still.
+fn any_spill_link() -> impl Strategy<Value = Box<SpillLink>> {
+    let link = (any_rate(1_000_000, 100_000_000), time_below_ms(20), 1u32..500);
+    (link, vec(any_event(), 0..3)).prop_map(|((rate, delay, slots), events)| {
+        Box::new(SpillLink { events, ..SpillLink::new(rate, delay, slots) })
+    })
+}
+
 /// 1 to 1,000 Mbit/s or a trace, 1 to 4 CPUs, with everything that a path can do to frames.
 fn any_path(slots: std::ops::Range<u32>) -> impl Strategy<Value = Path> {
     let link =
@@ -126,10 +164,13 @@ fn any_path(slots: std::ops::Range<u32>) -> impl Strategy<Value = Path> {
     let reverse = (option::of(any_rate(100_000, 100_000_000)), 0u32..100_000)
         .prop_map(|(rate, loss_ppm)| Reverse { rate, loss_ppm });
     let times = (time_below_ms(20), time_below_ms(5), time_below_ms(1));
-    (link, rings, reverse, times, 1u32..5, option::of(Just(Rate::from_bits_per_second(2_000_000_000))))
-        .prop_map(|((rate, trace, overhead, loss_ppm), ring, reverse, (delay, jitter, poll), cpus, fast)| {
-            Path { rate, trace, delay, jitter, loss_ppm, overhead, ring, fast, cpus, poll, reverse }
-        })
+    let fast = option::of(Just(Rate::from_bits_per_second(2_000_000_000)));
+    let others = (1u32..5, fast, option::of(any_spill_link()));
+    (link, rings, reverse, times, others).prop_map(
+        |((rate, trace, overhead, loss_ppm), ring, reverse, (delay, jitter, poll), (cpus, fast, spill))| {
+            Path { rate, trace, delay, jitter, loss_ppm, overhead, ring, fast, cpus, poll, reverse, spill }
+        },
+    )
 }
 
 fn any_tcp() -> impl Strategy<Value = Traffic> {
@@ -217,7 +258,11 @@ proptest! {
                 prop_assert!(flow.payload.iter().all(|read| *read <= size), "{:?} of {size}", flow.payload);
             }
         }
-        prop_assert!(outcome.utilisation <= 1.0 + 1e-9, "{}", outcome.utilisation);
+        let second = outcome.spill.unwrap_or_default();
+        for used in [outcome.utilisation, second.utilisation] {
+            prop_assert!(used <= 1.0 + 1e-9, "{used}");
+        }
+        prop_assert!(second.delivered <= outcome.spilled, "{} of {}", second.delivered, outcome.spilled);
         prop_assert!(outcome.ring.p50 <= outcome.ring.p99 && outcome.ring.p99 <= outcome.ring.max);
     }
 

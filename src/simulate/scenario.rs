@@ -86,6 +86,7 @@ fn path(experiment: &Experiment) -> Path {
         cpus: simulated.cpus,
         poll: nanos(simulated.poll),
         reverse: Reverse { rate: link.reverse_rate.map(rate), loss_ppm: simulated.reverse_loss_ppm },
+        spill: None,
     }
 }
 

@@ -16,16 +16,19 @@ mod fq_codel;
 mod pie;
 mod policer;
 mod policy;
+mod port;
 mod ring;
+mod router;
 mod shaper;
+mod stack;
 mod subscribers;
 mod water;
 mod weir;
 
 use std::collections::BTreeMap;
 
-use weir_aqm::Nanos;
-use weir_egress::Decision;
+use weir_aqm::{Bytes, Nanos};
+use weir_egress::{Decision, policy::Rings};
 use weir_shared_maps::{CounterId, PortCounter};
 
 use crate::Packet;
@@ -44,8 +47,11 @@ pub use fq_codel::{FqCodel, FqCodelParams};
 pub use pie::{Pie, PieParams, PieVars};
 pub use policer::Policer;
 pub use policy::{PolicyConfig, WeirPolicy};
+pub use port::PortSetup;
 pub use ring::RingQueue;
+pub use router::{Router, RouterConfig};
 pub use shaper::Shaped;
+pub use stack::StackConfig;
 pub use subscribers::Subscribers;
 pub use water::WaterFilling;
 pub use weir::Weir;
@@ -67,7 +73,16 @@ pub trait Queue {
         None
     }
 
-    /// Frames waiting.
+    /// When something happens inside though no frame comes and none leaves (the timer of a queueing discipline in front of a
+    /// ring): when to call [`Queue::wake`]. Asked after each [`Queue::offer`] and [`Queue::wake`].
+    fn wakes_at(&self, _now: Nanos) -> Option<Nanos> {
+        None
+    }
+
+    /// The time that [`Queue::wakes_at`] gave has come. Frames may wait for the link afterwards.
+    fn wake(&mut self, _now: Nanos, _tally: &mut Tally) {}
+
+    /// Frames waiting for the link.
     fn occupancy(&self) -> u32;
 
     /// Most frames that fit.
@@ -99,6 +114,18 @@ pub trait Controller {
     /// Egress, before the first frame.
     fn begin_batch(&mut self, _now: Nanos, _ring: View) {}
 
+    /// Whether a port's rings, up to 16, are one queue for its classes: then [`Controller::add_rings`] follows
+    /// [`Controller::begin_batch`].
+    const SHARES_RINGS: bool = false;
+
+    /// Bytes that ever entered the ring, and those of them that are in it.
+    fn holds(&self, _now: Nanos, _ring: View) -> (u64, Bytes) {
+        (0, Bytes::ZERO)
+    }
+
+    /// Egress, before the first frame: what all rings of the port hold.
+    fn add_rings(&mut self, _rings: &Rings) {}
+
     /// Egress, one frame.
     fn judge(&mut self, packet: &Packet) -> Decision;
 
@@ -107,6 +134,9 @@ pub trait Controller {
 
     /// The driver took the first `taken` of the accepted frames.
     fn end_batch(&mut self, _now: Nanos, _ring: View, _taken: u32) {}
+
+    /// The driver took a frame of the kernel's stack, which is in the ring now.
+    fn stack_sent(&mut self, _now: Nanos, _ring: View, _packet: &Packet) {}
 }
 
 /// A ring from outside.
@@ -125,6 +155,10 @@ pub struct Tally {
     pub drops: BTreeMap<&'static str, u64>,
     /// Frames marked.
     pub marks: u64,
+    /// Frames that ingress gave to the kernel's stack.
+    pub diverted: u64,
+    /// Frames that ingress sent out of the spill port.
+    pub spilled: u64,
 }
 
 impl Tally {

@@ -1,19 +1,19 @@
 //! weir on a port with classes: the steps of the program `weir_policy`, on the programs' layouts, with a virtual clock.
 //!
 //! The decision is [`weir_egress::policy`], unchanged. Batches happen one after the other: no lock is found taken, and nothing
-//! passes on the port's account.
+//! passes on the port's account but what the stack has sent.
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
 };
 
-use weir_aqm::{Bytes, FlowVars, Nanos};
+use weir_aqm::{Bytes, FlowVars, Nanos, borrow};
 use weir_egress::policy::{self, Action, ClassVars, Direct, NOWHERE, Policy, Situation, Work};
-use weir_egress::{Decision, Queue as Front, wire_bytes};
+use weir_egress::{Decision, Queue as Front, pace_from_map, policer, wire_bytes};
 use weir_shared_maps::{
     AqmState, BATCH_MAX, CHARGE_BORROWED, CHARGE_GUARANTEED, CHARGE_NONE, Charge, ClassConfig, ClassPlace,
-    HostState, MODE_BOTTLENECK, PortConfig,
+    HostState, MODE_BOTTLENECK, PacketMeta, PortConfig,
 };
 use zerocopy::FromZeros;
 
@@ -101,11 +101,35 @@ impl WeirPolicy {
         rings.map(ring).collect()
     }
 
+    /// What a port without classes has, too.
+    pub(super) const fn weir(&self) -> &Weir {
+        &self.weir
+    }
+
+    /// What ingress finds out about a packet.
+    pub(super) fn meta(&self, packet: &Packet) -> PacketMeta {
+        self.port.borrow().meta(packet)
+    }
+
+    /// A frame of the stack has left: `to_account` of `egress/src/bin/egress/charge.rs`, and the rest of `weir_stack_obs`.
+    pub(super) fn stack_sent(&mut self, now: Nanos, ring: View, packet: &Packet) {
+        if let Some(cost) = self.weir.stack_cost(packet) {
+            let policy = &mut self.port.borrow_mut().policy;
+            let owed = (policy.vars.owed >> borrow::FRACTION).saturating_add(policy.unjudged_bytes);
+            if owed < policer::owed_most(&self.weir.config).get() {
+                policy.unjudged_bytes = policy.unjudged_bytes.saturating_add(cost.get());
+            }
+        }
+        let wait = self.port.borrow().virtual_wait();
+        self.weir.remember_stack(now, ring, packet.bytes, wait);
+    }
+
     /// The ring as `look_at` of `egress/src/bin/egress/policy.rs` writes it down.
     fn front(&self) -> Front {
         let front = self.weir.front();
         if self.weir.config.mode == MODE_BOTTLENECK {
-            return front;
+            let (others, all_pace) = self.weir.others();
+            return Front { others, all_pace, ..front };
         }
         // Without slots where the ring cannot be read.
         Front { now: front.now, occupancy: front.occupancy, slots: self.weir.state().slots, ..Front::NONE }
@@ -144,7 +168,24 @@ impl WeirPolicy {
     }
 }
 
+impl Port {
+    /// `virtual_wait` of `egress/src/bin/egress/renew.rs`: what the phantom queues hold, at the port's rate.
+    fn virtual_wait(&self) -> Nanos {
+        let Some(pace) = pace_from_map(&self.config.port) else { return Nanos::ZERO };
+        let borrow::PortVars { owed, shares } = &self.policy.vars;
+        let held = shares.iter().fold(*owed, |held, share| held.saturating_add(share.backlog));
+        pace.time_for(Bytes::new(held >> borrow::FRACTION))
+    }
+
+    fn meta(&self, packet: &Packet) -> PacketMeta {
+        let Self { config, hash_seed, members, .. } = self;
+        config.rules.meta(packet, members, config.port.default_class, config.hashes, *hash_seed)
+    }
+}
+
 impl Controller for WeirPolicy {
+    const SHARES_RINGS: bool = true;
+
     fn admits(&mut self, now: Nanos, packet: &Packet) -> Entry {
         self.weir.admits(now, packet)
     }
@@ -154,14 +195,23 @@ impl Controller for WeirPolicy {
         self.weir.first_of_batch(now, ring);
     }
 
+    fn holds(&self, now: Nanos, ring: View) -> (u64, Bytes) {
+        self.weir.holds(now, ring)
+    }
+
+    /// `add_rings` of the same file.
+    fn add_rings(&mut self, rings: &policy::Rings) {
+        self.weir.add_rings(rings);
+    }
+
     /// `judge` of `egress/src/bin/egress/classes.rs` and `act` of `policy.rs` beside it. A new code point is not written: nobody
     /// behind the ring looks at it.
     fn judge(&mut self, packet: &Packet) -> Decision {
         let queue = self.front();
         let Self { weir, port, charges, work } = self;
         let mut port = port.borrow_mut();
-        let Port { config, hash_seed, policy, classes, policers, flows, hosts, members } = &mut *port;
-        let meta = config.rules.meta(packet, members, config.port.default_class, config.hashes, *hash_seed);
+        let meta = port.meta(packet);
+        let Port { config, hash_seed: _, policy, classes, policers, flows, hosts, members } = &mut *port;
         let class = usize::from(meta.class);
         let cost = wire_bytes(&weir.config, weir.config.framing, packet.bytes);
         let offered = policy::Packet { now: queue.now, cost, ecn: ecn_bits(packet), dscp: packet.dscp };
@@ -191,6 +241,11 @@ impl Controller for WeirPolicy {
             subscriber: meta.subscriber,
             plan: meta.plan.into(),
         };
+        let policed = work.police(own, peak, committed);
+        if !policed {
+            // `settle` of the same file: what left unasked is paid first.
+            policy.vars.owe(Bytes::new(std::mem::take(&mut policy.unjudged_bytes)));
+        }
         let in_use = |bucket: u32| (bucket != NOWHERE).then_some(bucket as usize);
         let situation = Situation {
             policy: &mut policy.vars,
@@ -201,7 +256,7 @@ impl Controller for WeirPolicy {
             meter,
             codel,
         };
-        if !work.police(own, peak, committed) {
+        if !policed {
             policy::decide(&Direct, work, own, situation);
         }
         let ruling = work.ruling();
@@ -222,6 +277,7 @@ impl Controller for WeirPolicy {
         for index in taken..self.weir.accepted_pkts() {
             self.give_back(index as usize);
         }
-        self.weir.end_batch(now, ring, taken);
+        let Self { weir, port, .. } = self;
+        weir.close_batch(now, ring, taken, |_, _| port.borrow().virtual_wait());
     }
 }

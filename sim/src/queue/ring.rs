@@ -5,8 +5,8 @@ use ringbuf::{
     traits::{Consumer, Observer, Producer, Split},
 };
 use weir_aqm::Nanos;
-use weir_egress::Decision;
-use weir_shared_maps::PortCounter;
+use weir_egress::{Decision, policy::Rings as Sum};
+use weir_shared_maps::{PortCounter, RINGS_SUMMED};
 
 use super::{Controller, Entry, Queue, Tally, View};
 use crate::{Packet, Rings};
@@ -53,6 +53,60 @@ impl<C: Controller> RingQueue<C> {
     pub fn controllers(&self) -> impl Iterator<Item = &C> {
         self.rings.iter().map(|ring| &ring.controller)
     }
+
+    /// Rings.
+    pub(super) fn count(&self) -> u32 {
+        self.rings.len() as u32
+    }
+
+    /// What decides in front of the ring that a CPU's frames enter, and the ring.
+    pub(super) fn of_cpu(&self, cpu: u32) -> Option<(&C, View)> {
+        let ring = self.rings.get(self.index(cpu))?;
+        Some((&ring.controller, ring.view()))
+    }
+
+    const fn index(&self, cpu: u32) -> usize {
+        cpu as usize % if self.rings.is_empty() { 1 } else { self.rings.len() }
+    }
+
+    /// The first frame of a batch looks at its ring, and at the others where they are one queue.
+    fn begin_batch(&mut self, now: Nanos, index: usize) {
+        let Some(ring) = self.rings.get_mut(index) else { return };
+        let view = ring.view();
+        ring.controller.begin_batch(now, view);
+        if !C::SHARES_RINGS || self.rings.len() < 2 || self.rings.len() > RINGS_SUMMED as usize {
+            return;
+        }
+        let mut all = Sum::default();
+        for ring in &self.rings {
+            let (entered, bytes) = ring.controller.holds(now, ring.view());
+            all.add(entered, bytes);
+        }
+        if let Some(ring) = self.rings.get_mut(index) {
+            ring.controller.add_rings(&all);
+        }
+    }
+
+    /// A frame of the kernel's stack before its queueing discipline: what the decision says that redirected frames meet.
+    pub(super) fn judge_alone(&mut self, now: Nanos, ring: u32, packet: &Packet) -> Decision {
+        let index = self.index(ring);
+        self.begin_batch(now, index);
+        self.rings.get_mut(index).map_or(Decision::Accept, |ring| ring.controller.judge(packet))
+    }
+
+    /// The kernel's stack hands a frame to the driver: it is behind what is in the ring, or lost where the ring is full. It keeps
+    /// to no reserve.
+    pub(super) fn enter_from_stack(&mut self, now: Nanos, ring: u32, packet: Packet, tally: &mut Tally) {
+        let index = self.index(ring);
+        let Some(ring) = self.rings.get_mut(index) else { return };
+        if ring.free() == 0 || ring.producer.try_push(packet).is_err() {
+            tally.drop(PortCounter::StackDrops);
+            return;
+        }
+        self.standing += 1;
+        let view = ring.view();
+        ring.controller.stack_sent(now, view, &packet);
+    }
 }
 
 impl<C> Ring<C> {
@@ -77,7 +131,7 @@ impl<C> Ring<C> {
 
 impl<C: Controller> Queue for RingQueue<C> {
     fn offer(&mut self, now: Nanos, cpu: u32, batch: &mut Vec<Packet>, tally: &mut Tally) {
-        let index = cpu as usize % self.rings.len().max(1);
+        let index = self.index(cpu);
         let Some(ring) = self.rings.get_mut(index) else { return };
         let controller = &mut ring.controller;
         self.survivors.clear();
@@ -96,9 +150,9 @@ impl<C: Controller> Queue for RingQueue<C> {
             // No frame reaches the device map: neither egress nor the observer runs.
             return;
         }
-        let view = ring.view();
+        self.begin_batch(now, index);
+        let Some(ring) = self.rings.get_mut(index) else { return };
         let controller = &mut ring.controller;
-        controller.begin_batch(now, view);
         self.survivors.retain_mut(|packet| {
             let lost = match controller.judge(packet) {
                 Decision::Accept | Decision::Undecided => None,

@@ -1,6 +1,7 @@
 //! The event loop: senders → fast links → polls → queue → slow link → receivers → acknowledgements → senders.
 
 mod cpu;
+mod exit;
 mod flows;
 mod line;
 mod meter;
@@ -15,22 +16,21 @@ mod way_back;
 use weir_aqm::Nanos;
 
 use crate::{
-    FlowId, LinkChange, LinkEvent, Outcome, Packet, Random, Scenario,
+    Contender, FlowId, LinkChange, Outcome, Packet, Random, Scenario,
     events::{Agenda, Due},
-    queue::Tally,
     sender::{Ack, Outbox},
 };
 
 use cpu::Cpu;
+use exit::Exit;
 use flows::{Flows, place_of};
 use line::Line;
-use meter::{Occupancy, Window};
+use meter::Window;
 use receiver::DELAY_MAX;
 use series::Sampler;
-use slow::{SlowLink, Station};
 use way_back::{Distance, WayBack};
 
-/// What can be due. Numbers are places in the tables of flows, CPUs, delay lines and groups.
+/// What can be due. Numbers are places in the tables of flows, CPUs, delay lines, groups and exits.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     /// A flow's start or timer.
@@ -43,16 +43,18 @@ enum Event {
     Access(u32),
     /// A CPU takes what waits.
     Poll(u32),
-    /// The slow link is free, or has an opportunity.
-    Link,
+    /// The kernel's stack has something to do.
+    Stack,
+    /// A slow link is free, or has an opportunity.
+    Link(u32),
     /// A receiver has a frame.
-    Deliver,
+    Deliver(u32),
     /// An acknowledgement has waited long enough.
     DelayedAck(u32),
     /// A sender has an acknowledgement.
     Acked(u32),
-    /// Something happens to the slow link.
-    Change,
+    /// Something happens to a slow link.
+    Change(u32),
     /// A point of the series.
     Sample,
 }
@@ -64,10 +66,9 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
             world.happen(now, event);
         }
         // A link that was paused for good would keep what stands in front of it: nothing stays under way.
-        if !world.link.is_paused() {
-            break;
-        }
-        world.change(world.agenda.now(), LinkChange::Resume);
+        let now = world.agenda.now();
+        let Some(paused) = world.exits.iter_mut().find(|exit| exit.link.is_paused()) else { break };
+        paused.change(now, LinkChange::Resume, &mut world.agenda);
     }
     world.outcome()
 }
@@ -81,13 +82,11 @@ struct World<'a> {
     distances: Vec<Distance>,
     cpus: Vec<Cpu>,
     batch: Vec<Packet>,
-    station: Station,
-    link: SlowLink,
-    arrivals: Line<Packet>,
+    /// The slow link, and the one that flows spill to.
+    exits: Vec<Exit>,
+    /// The first exit's queue may want to be woken.
+    stack: Option<Due>,
     way_back: WayBack,
-    /// The next of the scenario's events, latest first.
-    changes: Vec<LinkEvent>,
-    change: Due,
     sampler: Option<Sampler>,
     offered: u64,
     /// Frames and acknowledgements that came to a station, and timers.
@@ -102,22 +101,16 @@ impl<'a> World<'a> {
         let mut agenda = Agenda::new();
         let cpus =
             (0..path.cpus.max(1)).map(|cpu| Cpu::new(path, agenda.register(Event::Poll(cpu)))).collect();
-        let rings = if path.ring.per_cpu { path.cpus.max(1) } else { 1 };
-        let station = Station {
-            queue: scenario.contender.queue(path.ring, rings, random.split()),
-            tally: Tally::default(),
-            occupancy: Occupancy::new(window),
-        };
-        let link = SlowLink::new(path, agenda.register(Event::Link), window, random.split());
-        let mut changes = scenario.events.clone();
-        changes.sort_by_key(|event| event.at);
-        changes.reverse();
-        let change = agenda.register(Event::Change);
-        if let Some(first) = changes.last() {
-            agenda.set(change, first.at);
+        let (queue, spill) = scenario.contender.queues(path, random.split());
+        let slow = (path, scenario.events.as_slice());
+        let mut exits = vec![Exit::new(0, slow, queue, window, random.split(), &mut agenda)];
+        if let (Some(queue), Some(link)) = (spill, &path.spill) {
+            let (path, random) = (link.path(path), random.split());
+            exits.push(Exit::new(1, (&path, &link.events), queue, window, random, &mut agenda));
         }
+        let stack =
+            matches!(scenario.contender, Contender::WeirRouter(_)).then(|| agenda.register(Event::Stack));
         let sampler = scenario.sample.map(|step| Sampler::new(step, &scenario.flows, &mut agenda));
-        let arrivals = Line::new(agenda.register(Event::Deliver));
         let way_back = WayBack::new(path.reverse, path.delay, random.split());
         let mut world = Self {
             scenario,
@@ -128,12 +121,9 @@ impl<'a> World<'a> {
             distances: Vec::new(),
             cpus,
             batch: Vec::new(),
-            station,
-            link,
-            arrivals,
+            exits,
+            stack,
             way_back,
-            changes,
-            change,
             sampler,
             offered: 0,
             steps: 0,
@@ -171,9 +161,21 @@ impl<'a> World<'a> {
                 }
             }
             Event::Poll(cpu) => self.poll(now, cpu),
-            Event::Link => self.link.on_due(now, &mut self.agenda, &mut self.station, &mut self.arrivals),
-            Event::Deliver => {
-                if let Some(packet) = self.arrivals.pop(&mut self.agenda) {
+            Event::Stack => {
+                if let Some(exit) = self.exits.first_mut() {
+                    exit.wake(now, &mut self.agenda);
+                }
+                self.expect_stack(now);
+            }
+            Event::Link(exit) => {
+                if let Some(exit) = self.exits.get_mut(exit as usize) {
+                    exit.on_due(now, &mut self.agenda);
+                }
+            }
+            Event::Deliver(exit) => {
+                if let Some(exit) = self.exits.get_mut(exit as usize)
+                    && let Some(packet) = exit.arrivals.pop(&mut self.agenda)
+                {
                     self.deliver(now, packet);
                 }
             }
@@ -193,12 +195,9 @@ impl<'a> World<'a> {
                     self.act(now, place_of(flow), Some(&ack));
                 }
             }
-            Event::Change => {
-                if let Some(event) = self.changes.pop() {
-                    self.change(now, event.change);
-                }
-                if let Some(next) = self.changes.last() {
-                    self.agenda.set(self.change, next.at);
+            Event::Change(exit) => {
+                if let Some(exit) = self.exits.get_mut(exit as usize) {
+                    exit.happen(now, &mut self.agenda);
                 }
             }
             Event::Sample => self.sample(now),
@@ -278,10 +277,23 @@ impl<'a> World<'a> {
             }
             self.offered += self.batch.len() as u64;
             self.steps += self.batch.len() as u64;
-            self.station.offer(now, index, &mut self.batch);
-            self.link.nudge(now, &mut self.agenda, &mut self.station, &mut self.arrivals);
+            let Some((first, second)) = self.exits.split_first_mut() else { return };
+            first.offer(now, index, &mut self.batch, &mut self.agenda);
+            for exit in second {
+                exit.refresh(now, &mut self.agenda);
+            }
         }
         cpu.end_poll(now, &mut self.agenda);
+        self.expect_stack(now);
+    }
+
+    /// Sets when the queue is to be woken, where one may ask for it.
+    fn expect_stack(&mut self, now: Nanos) {
+        if let Some(due) = self.stack
+            && let Some(at) = self.exits.first().and_then(|exit| exit.station.queue.wakes_at(now))
+        {
+            self.agenda.set(due, at);
+        }
     }
 
     fn deliver(&mut self, now: Nanos, packet: Packet) {
@@ -330,14 +342,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn change(&mut self, now: Nanos, change: LinkChange) {
-        self.link.change(now, change, &mut self.agenda, &mut self.station, &mut self.arrivals);
-    }
-
     fn sample(&mut self, now: Nanos) {
         if let Some(sampler) = &mut self.sampler {
             let payload = self.flows.groups.iter_mut().map(|group| std::mem::take(&mut group.payload_since));
-            sampler.sample(now, self.station.occupancy.current(), payload.collect());
+            let standing = self.exits.first().map_or(0, |exit| exit.station.occupancy.current());
+            sampler.sample(now, standing, payload.collect());
             if now.saturating_add(sampler.step) <= self.scenario.duration {
                 self.agenda.set(sampler.due, now.saturating_add(sampler.step));
             }
@@ -345,18 +354,18 @@ impl<'a> World<'a> {
     }
 
     fn outcome(self) -> Outcome {
-        let slots = self.station.queue.slots();
-        Outcome {
-            offered: self.offered,
-            delivered: self.link.delivered,
-            lost_on_link: self.link.lost,
-            drops: self.station.tally.drops,
-            marks: self.station.tally.marks,
-            utilisation: self.link.utilisation(),
-            events: self.steps,
-            ring: self.station.occupancy.outcome(self.agenda.now(), slots),
-            flows: self.flows.groups.into_iter().map(flows::Group::outcome).collect(),
-            series: self.sampler.map(Sampler::into_points).unwrap_or_default(),
+        let now = self.agenda.now();
+        let flows = self.flows.groups.into_iter().map(flows::Group::outcome).collect();
+        let series = self.sampler.map(Sampler::into_points).unwrap_or_default();
+        let mut outcome =
+            Outcome { offered: self.offered, events: self.steps, flows, series, ..Outcome::default() };
+        let mut exits = self.exits.into_iter();
+        if let Some(first) = exits.next() {
+            first.tell(now, &mut outcome);
         }
+        if let Some(second) = exits.next() {
+            second.tell_of_spill(now, &mut outcome);
+        }
+        outcome
     }
 }

@@ -27,12 +27,23 @@ impl Station {
     /// A batch of one CPU; empties it.
     pub fn offer(&mut self, now: Nanos, cpu: u32, batch: &mut Vec<Packet>) {
         self.queue.offer(now, cpu, batch, &mut self.tally);
+        self.refresh(now);
+    }
+
+    /// The time has come that the queue asked for.
+    pub fn wake(&mut self, now: Nanos) {
+        self.queue.wake(now, &mut self.tally);
+        self.refresh(now);
+    }
+
+    /// Frames may have come into the queue by another way.
+    pub fn refresh(&mut self, now: Nanos) {
         self.occupancy.change(now, self.queue.occupancy());
     }
 
     fn take(&mut self, now: Nanos) -> Option<Packet> {
         let packet = self.queue.take(now, &mut self.tally);
-        self.occupancy.change(now, self.queue.occupancy());
+        self.refresh(now);
         packet
     }
 }

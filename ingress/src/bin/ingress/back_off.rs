@@ -4,8 +4,8 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     programs::XdpContext,
 };
-use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, Pace, StickyVars, Way, gcra};
-use weir_ingress::{Backing, Pressure, Ways, back_off, is_sticky, way_of};
+use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, StickyVars, Way, gcra};
+use weir_ingress::{Backing, Pressure, Ways, back_off, is_sticky, stack_meter, way_of};
 use weir_shared_maps::{
     ACTION_DIVERT, ACTION_SPILL, BackOff, IngressCounter, MAX_CLASSES, PFC_ANY, PacketMeta, PortRoute,
     ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, STICKY_STRAIGHT, SignalState,
@@ -155,20 +155,13 @@ impl Live {
         WEIR_ROUTES.get(self.actions.spill_ifindex).filter(|port| port.rings != 0)
     }
 
-    /// The meter of what enters the stack: the configured rate, or twice what the ring drains.
+    /// The meter of what enters the stack.
     #[inline(always)]
     fn meter(&self) -> Option<GcraParams> {
-        let BackOff { divert_pace_mult, divert_pace_shift, divert_burst_ns, .. } = *self.actions;
-        let pace = match Pace::from_parts(divert_pace_mult, divert_pace_shift) {
-            Some(pace) => pace,
-            None => {
-                let ring = WEIR_RINGS.get_ptr(self.ring)?;
-                // SAFETY: a map value; mantissa and shift are one word.
-                let word = unsafe { load(&raw const (*ring).drain.pace) };
-                Pace::from_parts((word >> 32) as u32, (word as u32).saturating_add(1))?
-            }
-        };
-        Some(GcraParams { pace, tolerance: Nanos::from_nanos(divert_burst_ns) })
+        // SAFETY: a map value; mantissa and shift are one word.
+        let drain =
+            || WEIR_RINGS.get_ptr(self.ring).map(|ring| unsafe { load(&raw const (*ring).drain.pace) });
+        stack_meter(self.actions, drain)
     }
 }
 

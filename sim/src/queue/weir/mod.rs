@@ -2,6 +2,8 @@
 //!
 //! Batches happen one after the other, so that no compare-and-swap fails and no try-lock is found taken.
 
+mod outside;
+
 use std::{cell::RefCell, rc::Rc};
 
 use weir_aqm::{Bytes, Nanos, gcra};
@@ -11,10 +13,12 @@ use weir_egress::{
 };
 use weir_ingress::{Backing, Pressure};
 use weir_shared_maps::{
-    BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, MODE_BOTTLENECK, MODE_METER, MODE_POLICER,
-    MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
+    BATCH_MAX, BackOff, BatchScratch, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS, MODE_BOTTLENECK,
+    MODE_METER, MODE_POLICER, MODE_VIRTUAL, PortConfig, PortCounter, PortState, RingState,
 };
 use zerocopy::FromZeros;
+
+pub(super) use outside::clock;
 
 use super::{Controller, Entry, View, classify::ecn_bits};
 use crate::{Packet, Random, Rings};
@@ -54,6 +58,7 @@ impl Weir {
                 let mut drain = drain_from_map(&state.drain);
                 drain.seed(pace);
                 state.drain = drain_to_map(&drain);
+                state.all = state.drain;
             }
             Self {
                 config,
@@ -101,6 +106,11 @@ impl Weir {
             return None;
         }
         self.history.get(observe::head_slot(self.state.sent, occupancy)).copied()
+    }
+
+    /// Bytes in the ring.
+    fn backlog(&self, occupancy: u32) -> u64 {
+        self.head(occupancy).map_or(0, |head| self.state.sent_bytes.saturating_sub(head.bytes_before))
     }
 
     /// `look` of the same file.
@@ -188,12 +198,24 @@ impl Weir {
     /// `enter` of the same file.
     fn enter(&mut self, now: Nanos, sent: u32) {
         for i in 0..sent {
-            let slot = self.state.sent as usize & (HISTORY_LEN - 1);
-            if let Some(entry) = self.history.get_mut(slot) {
-                *entry = HistoryEntry { enqueued_ns: now.as_nanos(), bytes_before: self.state.sent_bytes };
-            }
-            self.state.sent = self.state.sent.wrapping_add(1);
-            self.state.sent_bytes = self.state.sent_bytes.wrapping_add(u64::from(self.length(i)));
+            self.remember(now, self.length(i));
+        }
+    }
+
+    /// `remember` of the same file.
+    fn remember(&mut self, now: Nanos, bytes: u32) {
+        let slot = self.state.sent as usize & (HISTORY_LEN - 1);
+        if let Some(entry) = self.history.get_mut(slot) {
+            *entry = HistoryEntry { enqueued_ns: now.as_nanos(), bytes_before: self.state.sent_bytes };
+        }
+        self.state.sent = self.state.sent.wrapping_add(1);
+        self.state.sent_bytes = self.state.sent_bytes.wrapping_add(u64::from(bytes));
+    }
+
+    /// What of `ring_of` of the same file tells when somebody last sent here.
+    const fn locate(&mut self, now: Nanos, trusted_ns: u64) {
+        if now.as_nanos().wrapping_sub(self.state.located_ns) >= trusted_ns {
+            self.state.located_ns = now.as_nanos();
         }
     }
 
@@ -215,12 +237,17 @@ impl Weir {
         port.tat_ns = tat.as_nanos();
     }
 
-    /// `weir_renew` of `egress/src/bin/egress/renew.rs`, and of `ring_of` what it tells of the ring.
-    fn renew(&mut self, now: Nanos, ring: View, refused: bool) {
+    /// What an arriving frame would wait in the queue that stands for a ring which nobody can read: `virtual_wait` of
+    /// `egress/src/bin/egress/renew.rs`, where the port has no classes.
+    fn virtual_wait(&self, now: Nanos) -> Nanos {
+        gcra::virtual_sojourn(Nanos::from_nanos(self.port.borrow().tat_ns), now)
+    }
+
+    /// `weir_renew` of the same file, and of `ring_of` what it tells of the ring. `wait` is that of a ring that nobody can read.
+    fn renew(&mut self, now: Nanos, ring: View, refused: bool, wait: Nanos) {
         self.state.observed_ns = now.as_nanos();
         if !self.is_readable() {
-            let wait = Some(gcra::virtual_sojourn(Nanos::from_nanos(self.port.borrow().tat_ns), now));
-            let blind = observe::Blind { now, wait, refused };
+            let blind = observe::Blind { now, wait: Some(wait), refused };
             observe::observe_blind(&self.config, &blind, &mut self.state.signal);
             return;
         }
@@ -251,7 +278,7 @@ impl Controller for Weir {
         match pressure.on_packet(action, weir_wire::Ecn::of(ecn_bits(packet)), self.random.bits() as u32) {
             Backing::Mark => Entry::Marked,
             Backing::Drop => Entry::Refused,
-            // There is no stack and no other port: a flow that would move goes straight.
+            // Classes that move flows have [`super::Router`]'s ingress in front; here a flow that would move goes straight.
             Backing::Go | Backing::Divert | Backing::Spill => Entry::Free,
         }
     }
@@ -291,13 +318,28 @@ impl Controller for Weir {
 
     /// `after_batch` of `egress/src/bin/egress/observer.rs`.
     fn end_batch(&mut self, now: Nanos, ring: View, taken: u32) {
+        self.close_batch(now, ring, taken, |weir, now| weir.virtual_wait(now));
+    }
+}
+
+impl Weir {
+    /// The same; `wait` tells what an arriving frame would wait in front of a ring that nobody can read.
+    pub(super) fn close_batch(
+        &mut self,
+        now: Nanos,
+        ring: View,
+        taken: u32,
+        wait: impl FnOnce(&Self, Nanos) -> Nanos,
+    ) {
         let now = now.saturating_add(BOOT);
-        self.enter(now, taken);
         let refused = self.scratch.now_ns != 0 && self.scratch.accepted > taken;
+        self.locate(now, if refused { 0 } else { LOCATE_INTERVAL_NS });
+        self.enter(now, taken);
         if refused {
             self.give_back(now, taken);
         }
-        self.renew(now, ring, refused);
+        let wait = if self.is_readable() { Nanos::ZERO } else { wait(self, now) };
+        self.renew(now, ring, refused, wait);
         self.scratch.now_ns = 0;
     }
 }
