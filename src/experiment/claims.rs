@@ -64,6 +64,12 @@ fn only_lab(raw: &RawExperiment) -> Vec<Claim> {
         let rule = "the simulator's frames are as long as IPv4's; only `weir lab` runs over IPv6";
         claims.push((family.span(), rule.to_owned()));
     }
+    let shaper = &raw.shaper;
+    let of_shaper = shaper.limit.as_ref().map(Spanned::span).into_iter();
+    for span in of_shaper.chain(shaper.priority_dscp.as_ref().map(Spanned::span)) {
+        let rule = "the simulator's shapers have one queue, as long as the ring; only `weir lab` heeds this";
+        claims.push((span, rule.to_owned()));
+    }
     let named =
         raw.tcp.iter().map(|tcp| &tcp.congestion).chain(raw.short.iter().map(|short| &short.congestion));
     let known = CONGESTIONS.map(|(name, _)| name);

@@ -2,9 +2,9 @@
 
 use super::units::BitRate;
 use crate::config::back_off::{Action, BackOff};
-use crate::config::{Algorithm, Config, Mode, Port};
+use crate::config::{Algorithm, Config, Mode, Port, Stack};
 
-/// What the lab can run, in the order of its documentation. The simulator has all of them.
+/// What the lab can run, in the order of its documentation. The simulator has all of them but for [`ONLY_LAB`].
 pub const LAB: &[&str] = &[
     "redirect",
     "kernel",
@@ -20,7 +20,15 @@ pub const LAB: &[&str] = &[
     "weir+plain",
     "weir+early-mark",
     "weir+early-drop",
+    "weir+straight",
+    "weir+htb",
+    "weir+tbf",
+    "weir+fq_codel",
+    "weir+cake",
 ];
+
+/// What only the lab can run: weir in front of a queueing discipline of the kernel's.
+pub const ONLY_LAB: &[&str] = &["weir+htb", "weir+tbf", "weir+fq_codel", "weir+cake"];
 
 /// What only the simulator can run.
 pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp", "csfq"];
@@ -59,6 +67,8 @@ pub fn weir_config(name: &str, weir: &Config, shaper_rate: BitRate) -> Option<Co
             port.rate = port.rate.or(Some(weir_aqm::Rate::from_bits_per_second(shaper_rate.bps())));
         }),
         "weir+plain" => plain(&mut config),
+        "weir+straight" => each_port(&mut config, straight),
+        "weir+htb" | "weir+tbf" | "weir+fq_codel" | "weir+cake" => each_port(&mut config, hybrid),
         _ => return None,
     }
     Some(config)
@@ -72,6 +82,43 @@ fn plain(config: &mut Config) {
         port.default_class = 0;
         port.back_off = BackOff { on_congested: Action::None, on_full: Action::Drop, spill_to: None };
     });
+}
+
+/// Nothing is diverted: what the file diverts, egress decides on, and what the kernel sends as well.
+fn straight(port: &mut Port) {
+    let on_full = if port.classes.is_empty() { Action::Drop } else { Action::None };
+    if diverts(port) {
+        port.stack = Stack::Decide;
+    }
+    for back_off in back_offs(port) {
+        if back_off.on_congested == Action::Divert {
+            back_off.on_congested = Action::None;
+        }
+        if back_off.on_full == Action::Divert {
+            back_off.on_full = on_full;
+        }
+    }
+}
+
+/// Diverts what the file says; everything, at both levels, where it diverts nothing.
+fn hybrid(port: &mut Port) {
+    if diverts(port) {
+        return;
+    }
+    port.stack = Stack::Charge;
+    for back_off in back_offs(port) {
+        (back_off.on_congested, back_off.on_full) = (Action::Divert, Action::Divert);
+    }
+}
+
+fn diverts(port: &mut Port) -> bool {
+    back_offs(port).any(|back_off| back_off.does(Action::Divert))
+}
+
+/// Those that hold for the port's packets: its classes', or its own where it has none.
+fn back_offs(port: &mut Port) -> impl Iterator<Item = &mut BackOff> {
+    let own = port.classes.is_empty().then_some(&mut port.back_off);
+    port.classes.iter_mut().map(|class| &mut class.back_off).chain(own)
 }
 
 /// Without classes, and with a signal of ingress's at `congested`.
@@ -110,5 +157,38 @@ mod tests {
         for name in all() {
             assert_eq!(config(name).is_some(), name.starts_with("weir"), "{name}");
         }
+        assert!(ONLY_LAB.iter().all(|name| LAB.contains(name)));
+    }
+
+    #[test]
+    fn a_hybrid_diverts_what_the_file_says_or_everything_and_a_straight_one_nothing() {
+        let of = |weir: &str| {
+            let text = format!(
+                "name = \"t\"\nduration = \"1s\"\ncontenders = [\"weir\"]\n[link]\nrate = \"10mbit\"\ndelay = \
+                 \"1ms\"\nring = 100\n[[probe]]\ninterval = \"10ms\"\n{weir}"
+            );
+            let experiment = Experiment::parse("t.toml", &text).unwrap();
+            move |name| weir_config(name, &experiment.weir, experiment.shaper_rate).unwrap().ports.remove(0)
+        };
+        let levels = |back_off: &BackOff| (back_off.on_congested, back_off.on_full);
+        let plain = of("");
+        for name in ONLY_LAB {
+            let hybrid = plain(name);
+            assert_eq!(levels(&hybrid.back_off), (Action::Divert, Action::Divert), "{name}");
+            assert_eq!(hybrid.stack, Stack::Charge);
+        }
+        assert_eq!(plain("weir+straight"), plain("weir"));
+        let classes = of(
+            "[[weir.class]]\nname = \"high\"\n[[weir.class]]\nname = \"bulk\"\non_congested = \"divert\"\n\
+             on_full = \"drop\"\n",
+        );
+        let of_classes =
+            |port: Port| port.classes.iter().map(|class| levels(&class.back_off)).collect::<Vec<_>>();
+        let none = (Action::None, Action::None);
+        assert_eq!(of_classes(classes("weir+htb")), [none, (Action::Divert, Action::Drop)]);
+        assert_eq!(classes("weir+htb"), classes("weir"));
+        assert_eq!(of_classes(classes("weir+straight")), [none, (Action::None, Action::Drop)]);
+        let straight = classes("weir+straight");
+        assert_eq!((classes("weir").stack, straight.stack), (Stack::Charge, Stack::Decide));
     }
 }

@@ -170,6 +170,8 @@ pub(super) struct RawSweep {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawShaper {
     pub(super) rate: Option<BitRate>,
+    pub(super) limit: Key<u32>,
+    pub(super) priority_dscp: Key<u8>,
 }
 
 /// A duration with its unit.

@@ -46,6 +46,8 @@ pub struct Experiment {
     pub events: Vec<Event>,
     /// The rate of shapers and policers.
     pub shaper_rate: BitRate,
+    /// The queues of the kernel's shapers.
+    pub shaper_queues: ShaperQueues,
     /// The configuration that the `weir` contender runs: the fast device, and the slow one with the file's `[weir]`.
     pub weir: Config,
     /// What is varied.
@@ -111,6 +113,15 @@ pub struct SimulatedLink {
     pub ring_per_cpu: bool,
     /// Slots are given back in groups of this many frames.
     pub reclaim: u32,
+}
+
+/// The queues behind the kernel's shapers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShaperQueues {
+    /// Full frames that a plain queue takes.
+    pub limit: u32,
+    /// The code point that HTB has a class of its own for, which it serves first.
+    pub priority_dscp: Option<u8>,
 }
 
 /// Something that happens to the link.

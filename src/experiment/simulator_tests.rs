@@ -259,9 +259,12 @@ interval = "10ms"
 
 #[test]
 fn the_simulator_refuses_ipv6_and_congestion_controls_it_does_not_have() {
-    for (from, to, want_key) in
-        [("[link]", "family = \"ipv6\"\n[link]", "family"), ("\"prague\"", "\"vegas\"", "tcp.congestion")]
-    {
+    for (from, to, want_key) in [
+        ("[link]", "family = \"ipv6\"\n[link]", "family"),
+        ("\"prague\"", "\"vegas\"", "tcp.congestion"),
+        ("[link]", "[shaper]\nlimit = 50\n[link]", "shaper.limit"),
+        ("[link]", "[shaper]\npriority_dscp = 46\n[link]", "shaper.priority_dscp"),
+    ] {
         let experiment = Experiment::parse("t.toml", &GOOD.replacen(from, to, 1)).unwrap();
         let error = *experiment.check_for_simulator().expect_err(to);
         let ExperimentError::Rule { key, .. } = &error else { panic!("{error}") };

@@ -76,6 +76,10 @@ fn every_bad_file_is_refused_with_its_line_its_key_and_its_rule() {
         ("target = \"5ms\"", "goal = \"5ms\"", 23, "weir.aqm.goal", ""),
         ("[weir.aqm]", "[weir]\nmode = \"bottle\"\n[weir.aqm]", 23, "weir.mode", ""),
         ("[weir.aqm]", "[weir]\ndevice = \"eth0\"\n[weir.aqm]", 23, "weir.device", "slow device"),
+        ("[weir.aqm]", "[weir]\non_congested = \"diver\"\n[weir.aqm]", 23, "weir.on_congested", "divert"),
+        ("[weir.aqm]", "[weir]\ndivert_rate = \"9mbit\"\n[weir.aqm]", 23, "weir.divert_rate", "no effect"),
+        ("[weir.aqm]", "[shaper]\nlimit = 0\n[weir.aqm]", 23, "shaper.limit", "1 to 65535"),
+        ("[weir.aqm]", "[shaper]\npriority_dscp = 64\n[weir.aqm]", 23, "shaper.priority_dscp", "0 and 63"),
         ("[link]", "[link", 5, "link", ""),
         ("[link]", "family = \"ipx\"\n[link]", 5, "family", "unknown variant"),
     ];

@@ -275,6 +275,7 @@ impl Bench<'_> {
                 link_lost_ns: after.link.lost_ns,
                 realtime: self.link.is_realtime(),
                 delivered_bps: collected.bps(collected.link_bytes),
+                diverted_pkts: counters.diverted,
             }),
             groups: Group::all(&traffic.flows),
             flows: traffic.flows,

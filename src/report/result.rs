@@ -223,6 +223,9 @@ pub struct LabFacts {
     pub realtime: bool,
     /// Ethernet frames without their check sequence that the slow link took from the router, over the measured time.
     pub delivered_bps: u64,
+    /// Packets that the contender gave to the kernel's stack to wait in a queueing discipline; `null` where it never does so.
+    #[serde(default)]
+    pub diverted_pkts: Option<u64>,
 }
 
 /// What only the simulator knows of a run.

@@ -8,7 +8,7 @@ use weir_sim::Scenario;
 use super::contender::contender;
 use super::outcome::{Measured, run_of};
 use super::scenario::{Kind, Label, scenario};
-use crate::experiment::{Experiment, ExperimentError, Point};
+use crate::experiment::{self, Experiment, ExperimentError, Point};
 use crate::report::{Run, Skipped};
 
 /// One run: a combination of swept values, a contender, a seed.
@@ -29,6 +29,8 @@ pub struct Jobs {
     pub jobs: Vec<Job>,
     /// Contenders whose settings do not fit.
     pub failed: Vec<Skipped>,
+    /// Contenders that the simulator does not have.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Samples of the ring and of delay are at least this far apart, and at most.
@@ -45,9 +47,17 @@ impl Jobs {
     /// [`ExperimentError`] at what the simulator does not have, or at a swept value that breaks a rule.
     pub fn of(experiment: &Experiment) -> Result<Self, Box<ExperimentError>> {
         experiment.check_for_simulator()?;
-        let mut jobs = Self { jobs: Vec::new(), failed: Vec::new() };
+        let mut jobs = Self { jobs: Vec::new(), failed: Vec::new(), skipped: Vec::new() };
+        let (only_lab, names): (Vec<_>, Vec<_>) = experiment
+            .contenders
+            .iter()
+            .partition(|name| experiment::contender::ONLY_LAB.contains(&name.as_str()));
+        for name in only_lab {
+            let reason = "only the lab has it (`weir lab`)".to_owned();
+            jobs.skipped.push(Skipped { contender: name.clone(), reason });
+        }
         for point in experiment.points()? {
-            for name in &experiment.contenders {
+            for name in &names {
                 jobs.add(experiment, &point, name);
             }
         }
@@ -118,7 +128,7 @@ fn at(name: &str, point: &Point) -> String {
 fn sample(experiment: &Experiment) -> Nanos {
     let interval = experiment.probes.iter().map(|probe| probe.interval).min();
     interval.map_or(SAMPLE, |interval| {
-        Nanos::from_nanos(crate::experiment::units::nanos(interval)).clamp(SAMPLE_MIN, SAMPLE_MAX)
+        Nanos::from_nanos(experiment::units::nanos(interval)).clamp(SAMPLE_MIN, SAMPLE_MAX)
     })
 }
 

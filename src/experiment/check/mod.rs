@@ -4,16 +4,18 @@ mod flows;
 mod link;
 mod ports;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::claims::claims;
 use super::error::{Context, ExperimentError};
-use super::file::{RawEvent, RawExperiment};
-use super::model::{Action, Event, Experiment, Seeds};
+use super::file::{RawEvent, RawExperiment, RawShaper};
+use super::model::{Action, Event, Experiment, Seeds, ShaperQueues};
 use super::{contender, sweep, units, weir_settings};
 
 const MAX_DURATION: Duration = Duration::from_secs(3_600);
 const MAX_SEEDS: u32 = 1_000;
+const SHAPER_LIMIT: RangeInclusive<u32> = 1..=65_535;
 
 type Result<T> = std::result::Result<T, Box<ExperimentError>>;
 
@@ -64,6 +66,7 @@ impl RawExperiment {
             family: self.family.as_ref().map(|family| *family.get_ref()).unwrap_or_default(),
             // 95 % of the link: the kernel's queue forms in the shaper, before the ring.
             shaper_rate: self.shaper.rate.unwrap_or_else(|| link.rate.scaled(95, 100)),
+            shaper_queues: self.shaper.queues(context, link.ring)?,
             link,
             tcp,
             udp,
@@ -102,6 +105,19 @@ impl RawExperiment {
             return fail(self.contenders.span(), "at least one contender runs");
         }
         Ok(contenders)
+    }
+}
+
+impl RawShaper {
+    fn queues(&self, context: &Context<'_>, ring: u32) -> Result<ShaperQueues> {
+        let limit = self.limit.as_ref().map_or(ring, |limit| *limit.get_ref());
+        if let Some(spanned) = self.limit.as_ref().filter(|_| !SHAPER_LIMIT.contains(&limit)) {
+            return Err(context.error(spanned.span(), "a shaper's queue takes 1 to 65535 packets"));
+        }
+        if let Some(spanned) = self.priority_dscp.as_ref().filter(|dscp| *dscp.get_ref() > 63) {
+            return Err(context.error(spanned.span(), "a code point is between 0 and 63"));
+        }
+        Ok(ShaperQueues { limit, priority_dscp: self.priority_dscp.as_ref().map(|dscp| *dscp.get_ref()) })
     }
 }
 

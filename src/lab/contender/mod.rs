@@ -2,6 +2,7 @@
 //!
 //! Each has a file. A contender is prepared on a topology of its own and detaches when its [`Attached`] is dropped.
 
+mod hybrid;
 mod kernel;
 mod qdisc;
 mod redirect;
@@ -24,6 +25,8 @@ pub struct Counters {
     pub ring_drops: Option<u64>,
     /// Packets in, less packets out, less all causes, where the contender counts all three.
     pub unaccounted: Option<i64>,
+    /// Packets that were given to the kernel's stack to wait in a queueing discipline, where the contender does so.
+    pub diverted: Option<u64>,
     /// Its classes, where it has any.
     pub classes: Vec<ClassCounters>,
 }
@@ -66,6 +69,7 @@ impl Counters {
             marks: self.marks.saturating_sub(before.marks),
             ring_drops: self.ring_drops.map(|n| n.saturating_sub(before.ring_drops.unwrap_or(0))),
             unaccounted: self.unaccounted,
+            diverted: self.diverted.map(|n| n.saturating_sub(before.diverted.unwrap_or(0))),
             classes: self.classes.iter().map(|class| class.since(&before.classes)).collect(),
         }
     }
@@ -120,6 +124,11 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "weir+early-drop" => Box::new(weir::Weir("weir+early-drop")),
         "weir+policer" => Box::new(weir::Weir("weir+policer")),
         "weir+plain" => Box::new(weir::Weir("weir+plain")),
+        "weir+straight" => Box::new(weir::Weir("weir+straight")),
+        "weir+htb" => Box::new(hybrid::Hybrid { name: "weir+htb", shaped: qdisc::Shaped::Htb }),
+        "weir+tbf" => Box::new(hybrid::Hybrid { name: "weir+tbf", shaped: qdisc::Shaped::Tbf }),
+        "weir+fq_codel" => Box::new(hybrid::Hybrid { name: "weir+fq_codel", shaped: qdisc::Shaped::FqCodel }),
+        "weir+cake" => Box::new(hybrid::Hybrid { name: "weir+cake", shaped: qdisc::Shaped::Cake }),
         other => {
             return Err(Error::UnknownContender { name: other.to_owned(), known: contender::LAB.join(", ") });
         }
@@ -145,6 +154,7 @@ mod tests {
             marks: full,
             ring_drops: Some(full),
             unaccounted: Some(0),
+            diverted: Some(full),
             classes: vec![ClassCounters {
                 class: "a".to_owned(),
                 counters: [("seen".to_owned(), full)].into(),
@@ -153,7 +163,7 @@ mod tests {
         let since = counters(7, 2).since(&counters(3, 2));
         assert_eq!(since.drops["ring_full"], 4);
         assert_eq!(since.drops["policer"], 0);
-        assert_eq!((since.marks, since.ring_drops), (4, Some(4)));
+        assert_eq!((since.marks, since.ring_drops, since.diverted), (4, Some(4), Some(4)));
         assert_eq!(since.classes[0].counters["seen"], 4);
     }
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::experiment::{Experiment, SLOW_DEVICE};
+use crate::experiment::{Experiment, Family, SLOW_DEVICE, ShaperQueues};
 use crate::lab::error::{Error, Result};
 use crate::lab::topology::{Host, Topology};
 
@@ -39,36 +39,43 @@ impl Contender for Shaped {
     }
 
     fn prepare(&self, topology: &Topology, experiment: &Experiment) -> Result<Prepared> {
-        for line in self.commands(experiment) {
-            if let Err(reason) = tc(topology, &line)? {
-                return Ok(Prepared::Skip(reason));
-            }
-        }
-        Ok(Prepared::Ready(Box::new(KernelForwarding)))
+        Ok(match self.install(topology, experiment)? {
+            Ok(()) => Prepared::Ready(Box::new(KernelForwarding)),
+            Err(reason) => Prepared::Skip(reason),
+        })
     }
 }
 
 impl Shaped {
+    /// Puts it on the slow device; what `tc` said where the kernel lacks it.
+    pub(super) fn install(
+        self,
+        topology: &Topology,
+        experiment: &Experiment,
+    ) -> Result<std::result::Result<(), String>> {
+        for line in self.commands(experiment) {
+            if let Err(reason) = tc(topology, &line)? {
+                return Ok(Err(reason));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     /// The `tc` command lines, without the program's name.
     fn commands(self, experiment: &Experiment) -> Vec<String> {
         let rate = experiment.shaper_rate.bps();
-        let ring = experiment.link.ring;
-        let htb = |leaf: String| {
-            vec![
-                format!("qdisc replace dev {SLOW_DEVICE} root handle 1: htb default 10"),
-                format!(
-                    "class add dev {SLOW_DEVICE} parent 1: classid 1:10 htb rate {rate}bit ceil {rate}bit quantum {FRAME_BYTES}"
-                ),
-                format!("qdisc add dev {SLOW_DEVICE} parent 1:10 handle 10: {leaf}"),
-            ]
+        let ShaperQueues { limit, priority_dscp } = experiment.shaper_queues;
+        let htb = |leaf: &str| match priority_dscp {
+            None => htb(rate, leaf),
+            Some(dscp) => htb_with_priority(rate, leaf, dscp, experiment.family),
         };
         match self {
-            Self::Htb => htb(format!("pfifo limit {ring}")),
-            Self::FqCodel => htb("fq_codel".to_owned()),
+            Self::Htb => htb(&format!("pfifo limit {limit}")),
+            Self::FqCodel => htb("fq_codel"),
             Self::Tbf => {
                 // Two milliseconds of tokens, and never less than two frames.
                 let burst = (rate / 8 / 500).max(2 * FRAME_BYTES);
-                let limit = u64::from(ring) * FRAME_BYTES;
+                let limit = u64::from(limit) * FRAME_BYTES;
                 vec![format!(
                     "qdisc replace dev {SLOW_DEVICE} root handle 1: tbf rate {rate}bit burst {burst} limit {limit}"
                 )]
@@ -78,6 +85,42 @@ impl Shaped {
             }
         }
     }
+}
+
+/// HTB with one class.
+fn htb(rate: u64, leaf: &str) -> Vec<String> {
+    vec![
+        format!("qdisc replace dev {SLOW_DEVICE} root handle 1: htb default 10"),
+        format!(
+            "class add dev {SLOW_DEVICE} parent 1: classid 1:10 htb rate {rate}bit ceil {rate}bit quantum {FRAME_BYTES}"
+        ),
+        format!("qdisc add dev {SLOW_DEVICE} parent 1:10 handle 10: {leaf}"),
+    ]
+}
+
+/// HTB with two classes that share the rate; packets of `dscp` are of the one that is served first.
+fn htb_with_priority(rate: u64, leaf: &str, dscp: u8, family: Family) -> Vec<String> {
+    let class = |parent: &str, id: u32, rate_of: u64, priority: &str| {
+        format!(
+            "class add dev {SLOW_DEVICE} parent {parent} classid 1:{id} htb rate {rate_of}bit ceil {rate}bit quantum \
+             {FRAME_BYTES}{priority}"
+        )
+    };
+    // The code point is the upper six bits of IPv4's TOS and IPv6's traffic class.
+    let field = dscp << 2;
+    let matches = match family {
+        Family::Ipv4 => format!("protocol ip u32 match ip dsfield {field:#x} 0xfc"),
+        Family::Ipv6 => format!("protocol ipv6 u32 match ip6 priority {field:#x} 0xfc"),
+    };
+    vec![
+        format!("qdisc replace dev {SLOW_DEVICE} root handle 1: htb default 10"),
+        class("1:", 1, rate, ""),
+        class("1:1", 10, rate / 2, " prio 1"),
+        class("1:1", 20, rate / 2, " prio 0"),
+        format!("qdisc add dev {SLOW_DEVICE} parent 1:10 handle 10: {leaf}"),
+        format!("qdisc add dev {SLOW_DEVICE} parent 1:20 handle 20: {leaf}"),
+        format!("filter add dev {SLOW_DEVICE} parent 1: {matches} flowid 1:20"),
+    ]
 }
 
 /// Runs `tc` on the router: its output, or what it said when it refused.
@@ -125,7 +168,7 @@ fn parse_qdiscs(text: &str) -> Counters {
         *drops.entry(format!("qdisc_{}", kind(root))).or_insert(0) +=
             number(root, "drops").saturating_sub(in_leaves);
     }
-    Counters { drops, marks, ring_drops: None, unaccounted: None, classes: Vec::new() }
+    Counters { drops, marks, ring_drops: None, unaccounted: None, diverted: None, classes: Vec::new() }
 }
 
 #[cfg(test)]

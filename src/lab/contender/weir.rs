@@ -66,6 +66,7 @@ fn counters(snapshot: &Snapshot) -> Counters {
         marks: of_ports(PortCounter::Marked),
         ring_drops: Some(of_ports(PortCounter::RingDrops)),
         unaccounted: Some(snapshot.unaccounted()),
+        diverted: Some(of_ports(PortCounter::Diverted)),
         classes: snapshot
             .ports
             .iter()
