@@ -27,6 +27,7 @@ fn shipped() -> Vec<(String, PathBuf)> {
         "examples/sim/signal",
         "examples/lab",
         "examples/lab/aqm",
+        "examples/lab/hybrid",
         "examples/lab/policy",
     ] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {

@@ -7,7 +7,11 @@ use std::{cmp::Reverse, collections::BinaryHeap, hint::black_box, time::Duration
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use weir_aqm::{Nanos, Rate};
-use weir_sim::{Agenda, Congestion, Contender, Ecn, Flow, Path, Random, Scenario, Traffic};
+use weir_shared_maps::{ACTION_SPILL, BackOff};
+use weir_sim::queue::{PortSetup, RouterConfig, StackConfig};
+use weir_sim::{
+    Agenda, Congestion, Contender, Ecn, Flow, Path, Random, Scenario, SpillLink, Traffic, port_config,
+};
 
 criterion_group! {
     name = engine;
@@ -94,11 +98,22 @@ fn runs(criterion: &mut Criterion) {
     let cubic = || Flow::bulk(Congestion::Cubic, false).jittered(Nanos::from_millis(100)).times(10);
     let flood = Rate::from_bits_per_second(150_000_000);
     let udp = Flow::new(Traffic::Constant { rate: flood, bytes: 1514, ecn: Ecn::NotEct });
+    let spilling = {
+        let port = || PortSetup::Plain(Box::new(port_config()));
+        let actions = BackOff { on_congested: ACTION_SPILL, on_full: ACTION_SPILL, ..BackOff::NONE };
+        let stack = StackConfig { qdisc: Contender::FqCodel, limit: 1000, delay: Nanos::from_micros(20) };
+        let router = RouterConfig { port: port(), back_off: vec![actions], stack, spill: Some(port()) };
+        let mut scenario = scenario(Contender::WeirRouter(Box::new(router)), vec![cubic().times(64)], 10);
+        let second = SpillLink::new(scenario.path.rate, scenario.path.delay, 1000);
+        scenario.path.spill = Some(Box::new(second));
+        scenario
+    };
     let scenarios = [
         ("redirect, 10 CUBIC, 60 s", scenario(Contender::Redirect, vec![cubic()], 60)),
         ("weir, 10 CUBIC, 60 s", scenario(Contender::weir(), vec![cubic()], 60)),
         ("weir, 1,000 CUBIC, 10 s", scenario(Contender::weir(), vec![cubic().times(1000)], 10)),
         ("redirect, UDP flood, 10 s", scenario(Contender::Redirect, vec![udp], 10)),
+        ("weir spilling, 64 CUBIC, two links, 10 s", spilling),
     ];
     let mut group = criterion.benchmark_group("run at 100 Mbit/s");
     for (name, scenario) in scenarios {

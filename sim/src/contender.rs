@@ -8,8 +8,8 @@ use crate::{
     Path, Random, Rings,
     queue::{
         BcPqp, BcPqpParams, Cake, CodelQueue, Controller, Csfq, DropTail, DualPi2, DualPi2Params, FqCodel,
-        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Queue, RingQueue, Router, RouterConfig, Shaped,
-        Weir, WeirPolicy,
+        FqCodelParams, Pie, PieParams, Policer, PolicyConfig, Priority, Queue, RingQueue, Router,
+        RouterConfig, Shaped, Weir, WeirPolicy,
     },
 };
 
@@ -29,6 +29,18 @@ pub enum Contender {
     WeirPolicy(Box<PolicyConfig>),
     /// weir on a router where classes move flows: into the kernel's stack, or to a second port ([`crate::Path::spill`]).
     WeirRouter(Box<RouterConfig>),
+    /// A queue of its own room that loses what does not fit: `pfifo`.
+    Fifo {
+        /// Packets that fit.
+        packets: u32,
+    },
+    /// One of the queues that own their packets for a code point, served before another one like it for all else.
+    Priority {
+        /// The code point.
+        dscp: u8,
+        /// Both queues.
+        queue: Box<Contender>,
+    },
     /// RFC 8289 at the head of one queue.
     Codel,
     /// RFC 8290.
@@ -104,6 +116,12 @@ impl Contender {
                 Box::new(RingQueue::with_rings(rings, WeirPolicy::of_port(config, rings, count, random)))
             }
             Self::WeirRouter(config) => Box::new(Router::new(config, rings, None, count, random)),
+            Self::Fifo { packets } => Box::new(RingQueue::new(*packets, DropTail)),
+            Self::Priority { dscp, queue } => {
+                let mut random = random;
+                let first = queue.queue(rings, count, random.split());
+                Box::new(Priority::new(*dscp, first, queue.queue(rings, count, random)))
+            }
             Self::Codel => {
                 let params = CodelParams::internet(Bytes::new(u64::from(FULL_FRAME)));
                 Box::new(CodelQueue::new(slots, params))

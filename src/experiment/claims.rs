@@ -36,7 +36,7 @@ fn only_simulator(raw: &RawExperiment) -> Vec<Range<usize>> {
     spans.key(&raw.seed).key(&raw.seeds);
     let link = raw.link.get_ref();
     spans.key(&link.trace).key(&link.jitter).key(&link.loss).key(&link.ring_per_cpu).key(&link.reclaim);
-    spans.key(&link.reverse_loss).key(&link.fast_rate).key(&link.cpus).key(&link.poll);
+    spans.key(&link.reverse_loss).key(&link.fast_rate).key(&link.cpus).key(&link.poll).key(&link.spill);
     for tcp in &raw.tcp {
         spans.key(&tcp.bytes).key(tcp.common().jitter);
     }
@@ -63,12 +63,6 @@ fn only_lab(raw: &RawExperiment) -> Vec<Claim> {
     if let Some(family) = raw.family.as_ref().filter(|family| *family.get_ref() == Family::Ipv6) {
         let rule = "the simulator's frames are as long as IPv4's; only `weir lab` runs over IPv6";
         claims.push((family.span(), rule.to_owned()));
-    }
-    let shaper = &raw.shaper;
-    let of_shaper = shaper.limit.as_ref().map(Spanned::span).into_iter();
-    for span in of_shaper.chain(shaper.priority_dscp.as_ref().map(Spanned::span)) {
-        let rule = "the simulator's shapers have one queue, as long as the ring; only `weir lab` heeds this";
-        claims.push((span, rule.to_owned()));
     }
     let named =
         raw.tcp.iter().map(|tcp| &tcp.congestion).chain(raw.short.iter().map(|short| &short.congestion));

@@ -4,7 +4,7 @@ use super::units::BitRate;
 use crate::config::back_off::{Action, BackOff};
 use crate::config::{Algorithm, Config, Mode, Port, Stack};
 
-/// What the lab can run, in the order of its documentation. The simulator has all of them but for [`ONLY_LAB`].
+/// What the lab can run, in the order of its documentation. The simulator has all of them.
 pub const LAB: &[&str] = &[
     "redirect",
     "kernel",
@@ -27,8 +27,8 @@ pub const LAB: &[&str] = &[
     "weir+cake",
 ];
 
-/// What only the lab can run: weir in front of a queueing discipline of the kernel's.
-pub const ONLY_LAB: &[&str] = &["weir+htb", "weir+tbf", "weir+fq_codel", "weir+cake"];
+/// weir in front of a queueing discipline of the kernel's.
+pub const HYBRID: &[&str] = &["weir+htb", "weir+tbf", "weir+fq_codel", "weir+cake"];
 
 /// What only the simulator can run.
 pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp", "csfq"];
@@ -157,7 +157,7 @@ mod tests {
         for name in all() {
             assert_eq!(config(name).is_some(), name.starts_with("weir"), "{name}");
         }
-        assert!(ONLY_LAB.iter().all(|name| LAB.contains(name)));
+        assert!(HYBRID.iter().all(|name| LAB.contains(name)));
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         };
         let levels = |back_off: &BackOff| (back_off.on_congested, back_off.on_full);
         let plain = of("");
-        for name in ONLY_LAB {
+        for name in HYBRID {
             let hybrid = plain(name);
             assert_eq!(levels(&hybrid.back_off), (Action::Divert, Action::Divert), "{name}");
             assert_eq!(hybrid.stack, Stack::Charge);

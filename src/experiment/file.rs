@@ -59,6 +59,16 @@ pub(super) struct RawLink {
     pub(super) fast_rate: Key<BitRate>,
     pub(super) cpus: Key<u32>,
     pub(super) poll: Key<Time>,
+    pub(super) spill: Key<RawSpillLink>,
+}
+
+/// A second slow link.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSpillLink {
+    pub(super) rate: Spanned<BitRate>,
+    pub(super) delay: Spanned<Time>,
+    pub(super) ring: Spanned<u32>,
 }
 
 /// A table of flows: its own keys, and those that all have.

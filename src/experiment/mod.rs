@@ -30,6 +30,6 @@ pub use error::ExperimentError;
 pub use flow::{
     Application, Identity, Pattern, Probe, ScriptedFlow, ShortFlows, Sizes, Span, TcpFlow, UdpEcn, UdpFlow,
 };
-pub use model::{Action, Event, Experiment, Family, Link, Seeds, ShaperQueues, SimulatedLink};
+pub use model::{Action, Event, Experiment, Family, Link, Seeds, ShaperQueues, SimulatedLink, SpillLink};
 pub use sweep::{Axis, Point};
-pub use weir_settings::{FAST_DEVICE, SLOW_DEVICE};
+pub use weir_settings::{FAST_DEVICE, SLOW_DEVICE, SPILL_DEVICE};

@@ -113,6 +113,19 @@ pub struct SimulatedLink {
     pub ring_per_cpu: bool,
     /// Slots are given back in groups of this many frames.
     pub reclaim: u32,
+    /// A second slow link, behind the port that flows spill to.
+    pub spill: Option<SpillLink>,
+}
+
+/// The second slow link. Its rings are as many as the first one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpillLink {
+    /// What it carries.
+    pub rate: BitRate,
+    /// One way.
+    pub delay: Duration,
+    /// Slots of the TX ring in front of it.
+    pub ring: u32,
 }
 
 /// The queues behind the kernel's shapers.

@@ -16,6 +16,8 @@ use crate::config::{Config, ConfigError};
 pub const FAST_DEVICE: &str = "fast0";
 /// The egress device of the lab's router (its TX ring is the bottleneck) and the device of its receiver.
 pub const SLOW_DEVICE: &str = "slow0";
+/// The egress device that flows spill to, where `[link.spill]` says what link it has.
+pub const SPILL_DEVICE: &str = "slow1";
 
 /// What is of the whole configuration, not of its port: what finds a packet's class, and whose it is.
 const OF_THE_WHOLE: [&str; 3] = ["rule", "plan", "subscriber"];
@@ -42,7 +44,14 @@ pub(super) fn config(text: &str) -> Result<Config, Broken> {
             copy.tables(key.get_ref(), tables);
         }
     }
+    if root.get_ref().iter().any(|(key, table)| key.get_ref() == "link" && has(table, "spill")) {
+        copy.line(0..0, &format!("[[port]]\ndevice = \"{SPILL_DEVICE}\""));
+    }
     Config::from_toml_str("[weir]", &copy.text).map_err(|error| copy.trace(&error))
+}
+
+fn has(value: &Spanned<DeValue<'_>>, key: &str) -> bool {
+    value.get_ref().as_table().is_some_and(|table| table.iter().any(|(known, _)| known.get_ref() == key))
 }
 
 /// The elements of a non-empty array that holds tables only; else none.
@@ -162,6 +171,18 @@ mod tests {
         .unwrap();
         assert_eq!((config.policy.plans.len(), config.policy.subscribers.len()), (1, 1));
         assert!(config.ports[0].subscribers.is_some());
+    }
+
+    #[test]
+    fn a_second_link_has_a_port_that_flows_may_spill_to() {
+        let spilling = "[weir]\non_full = \"spill\"\nspill_to = \"slow1\"\n";
+        let (_, rule) = config(spilling).unwrap_err();
+        assert!(rule.contains("no [[port]] has this device"), "{rule}");
+        let link = "[link]\nspill = { rate = \"1mbit\", delay = \"1ms\", ring = 100 }\n";
+        let config = config(&format!("{link}{spilling}")).unwrap();
+        assert_eq!(config.ports.len(), 2);
+        assert_eq!(config.ports[1].device.as_str(), SPILL_DEVICE);
+        assert_eq!(config.ports[0].back_off.spill_to.as_ref(), Some(&config.ports[1].device));
     }
 
     #[test]

@@ -27,11 +27,12 @@ pub fn csv(report: &Report) -> String {
 
 type Field = fn(&Run) -> Option<String>;
 
-const FIELDS: [(&str, Field); 24] = [
+const FIELDS: [(&str, Field); 27] = [
     ("contender", |run| Some(run.contender.clone())),
     ("seed", |run| Some(run.simulated.as_ref()?.seed.to_string())),
     ("goodput_bps", |run| Some(run.goodput_bps.to_string())),
     ("utilisation", |run| Some(run.simulated.as_ref()?.utilisation.to_string())),
+    ("spill_utilisation", |run| Some(run.simulated.as_ref()?.spill?.utilisation.to_string())),
     ("jain", |run| Some(run.simulated.as_ref()?.jain?.to_string())),
     ("delay_min_ns", |run| delay(run, |d| d.min)),
     ("delay_p50_ns", |run| delay(run, |d| d.p50)),
@@ -49,6 +50,8 @@ const FIELDS: [(&str, Field); 24] = [
     ("silent_drops", |run| Some(run.silent_drops.to_string())),
     ("ring_drops", |run| Some(run.ring_drops?.to_string())),
     ("unaccounted", |run| Some(run.unaccounted?.to_string())),
+    ("diverted_pkts", |run| Some(run.simulated.as_ref()?.diverted_pkts?.to_string())),
+    ("spilled_pkts", |run| Some(run.simulated.as_ref()?.spill?.spilled_pkts.to_string())),
     ("marks", |run| Some(run.marks.to_string())),
     ("ring_p50", |run| Some(run.ring.occupancy_p50?.to_string())),
     ("ring_p99", |run| Some(run.ring.occupancy_p99?.to_string())),

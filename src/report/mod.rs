@@ -23,6 +23,6 @@ pub use measures::{DelaySample, DelaySummary, FlowSeries, GoodputPoint, RingPoin
 pub use plot::{Picture, svg};
 pub use result::{
     Distribution, FlowResult, LabFacts, Place, ProbeCount, Report, Run, Setup, Simulated, SimulatedFlow,
-    Skipped, SweptKey,
+    Skipped, Spill, SweptKey,
 };
 pub use table::table;

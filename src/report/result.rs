@@ -244,8 +244,27 @@ pub struct Simulated {
     pub completion_ns: Option<Distribution>,
     /// Frames that the slow link lost.
     pub lost_on_link_pkts: u64,
+    /// Frames that weir gave to the kernel's stack to wait in a queueing discipline; `null` where it never does so.
+    #[serde(default)]
+    pub diverted_pkts: Option<u64>,
+    /// The second slow link, where flows may spill to one.
+    #[serde(default)]
+    pub spill: Option<Spill>,
     /// Events that the run took.
     pub events: u64,
+}
+
+/// What a second slow link was used for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spill {
+    /// Frames that weir sent its way.
+    pub spilled_pkts: u64,
+    /// Frames that left the router by it.
+    pub delivered_pkts: u64,
+    /// Share of the measured time that it was sending.
+    pub utilisation: f64,
+    /// Its device's TX ring.
+    pub ring: RingSummary,
 }
 
 /// How many there were, and how they are distributed.

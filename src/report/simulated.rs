@@ -57,9 +57,10 @@ const fn optional(head: &'static str, decimals: usize, value: fn(&Run) -> Option
     Column { head, decimals, value, optional: true }
 }
 
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 21] = [
     column("goodput Mbit/s", 2, |run| Some(run.goodput_bps as f64 / 1e6)),
     column("link %", 1, |run| known(run, |s| Some(s.utilisation * 100.0))),
+    optional("second %", 1, |run| known(run, |s| s.spill.map(|spill| spill.utilisation * 100.0))),
     optional("Jain", 3, |run| known(run, |s| s.jain)),
     optional("delay p50 ms", 2, |run| delay_ms(run, |d| d.p50)),
     optional("p95", 2, |run| delay_ms(run, |d| d.p95)),
@@ -72,6 +73,8 @@ const COLUMNS: [Column; 18] = [
     column("offered", 0, |run| Some(run.offered_pkts as f64)),
     column("delivered", 0, |run| Some(run.delivered_pkts as f64)),
     column("drops", 0, |run| Some(run.dropped() as f64)),
+    optional("diverted", 0, |run| known(run, |s| s.diverted_pkts.map(|n| n as f64))),
+    optional("spilled", 0, |run| known(run, |s| s.spill.map(|spill| spill.spilled_pkts as f64))),
     column("marks", 0, |run| Some(run.marks as f64)),
     column("silent", 0, |run| Some(run.silent_drops as f64)),
     column("ring p50", 0, |run| run.ring.occupancy_p50.map(f64::from)),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use weir_aqm::Rate;
-use weir_shared_maps::{ACTION_DROP, ACTION_NONE, DIM_INGRESS, PortConfig};
+use weir_aqm::{Nanos, Rate};
+use weir_ingress::is_sticky;
+use weir_shared_maps::{ACTION_DROP, ACTION_NONE, BackOff, DIM_INGRESS, PortConfig};
 use weir_sim::Contender;
-use weir_sim::queue::{PolicyConfig, Prefixes, Rules, Subscribers};
+use weir_sim::queue::{PolicyConfig, PortSetup, Prefixes, RouterConfig, Rules, StackConfig, Subscribers};
 
 use crate::config::back_off;
 use crate::config::encode::{self, EncodeError, PortFacts};
@@ -14,10 +15,12 @@ use crate::config::policy::compile::compile;
 use crate::config::policy::{self, MatchRule};
 use crate::config::{Config, Port};
 use crate::experiment::units::BitRate;
-use crate::experiment::{Experiment, contender};
+use crate::experiment::{Experiment, SPILL_DEVICE, ShaperQueues, contender};
 
 /// MTU of Ethernet.
 const MTU: u32 = 1_500;
+/// How long a packet takes through the kernel's stack to the queueing discipline.
+const STACK_DELAY: Nanos = Nanos::from_micros(20);
 /// A full frame: MTU and an Ethernet header.
 const FRAME_BYTES: u64 = 1_514;
 
@@ -28,13 +31,13 @@ const FRAME_BYTES: u64 = 1_514;
 /// for a port.
 pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender, String> {
     let rate = rate(experiment.shaper_rate);
-    let shaped = |queue| Contender::Shaped { rate, queue: Box::new(queue) };
+    if let Some(discipline) = name.strip_prefix("kernel+").and_then(|kind| discipline(kind, experiment)) {
+        return Ok(discipline);
+    }
     Ok(match name {
         // The kernel's forwarding without a shaper loses what the ring does not take, like a redirect.
         "redirect" | "kernel" => Contender::Redirect,
-        "kernel+htb" | "kernel+tbf" => shaped(Contender::Redirect),
-        "kernel+fq_codel" => shaped(Contender::FqCodel),
-        "cake" | "kernel+cake" => Contender::Cake { rate },
+        "cake" => Contender::Cake { rate },
         "codel" => Contender::Codel,
         "fq_codel" => Contender::FqCodel,
         "pie" => Contender::Pie,
@@ -43,37 +46,84 @@ pub(super) fn contender(name: &str, experiment: &Experiment) -> Result<Contender
         "bc-pqp" => Contender::BcPqp { rate },
         "csfq" => Contender::Csfq { rate },
         other => match contender::weir_config(other, &experiment.weir, experiment.shaper_rate) {
-            Some(config) => weir(experiment, &config)?,
+            Some(config) => {
+                let kind = other.strip_prefix("weir+").unwrap_or_default();
+                weir(experiment, &config, discipline(kind, experiment))?
+            }
             None => return Err(format!("the simulator has no contender `{other}`")),
         },
     })
 }
 
-/// weir with the settings of this configuration's port, encoded as for a device.
-fn weir(experiment: &Experiment, weir: &Config) -> Result<Contender, String> {
-    let port = weir.ports.first().ok_or("the configuration has no port")?;
-    let link = &experiment.link;
-    let facts = PortFacts {
-        ifindex: 1,
-        ring_base: 0,
-        rings: if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 },
-        rings_max: if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 },
-        senders: 1,
-        ring_slots: link.ring,
-        ring_readable: true,
-        mtu: MTU,
-        netns_inum: 0,
+/// The queueing discipline that the lab calls so, with the same settings.
+fn discipline(kind: &str, experiment: &Experiment) -> Option<Contender> {
+    let rate = rate(experiment.shaper_rate);
+    let ShaperQueues { limit: packets, priority_dscp } = experiment.shaper_queues;
+    let shaped = |queue| Contender::Shaped { rate, queue: Box::new(queue) };
+    let leaf = |queue| match priority_dscp {
+        Some(dscp) => Contender::Priority { dscp, queue: Box::new(queue) },
+        None => queue,
     };
-    let config = encode::port_config(port, &facts).map_err(|error: EncodeError| error.to_string())?;
-    if !port.classes.is_empty() {
-        return Ok(Contender::WeirPolicy(Box::new(with_classes(weir, port, config)?)));
+    match kind {
+        "htb" => Some(shaped(leaf(Contender::Fifo { packets }))),
+        "tbf" => Some(shaped(Contender::Fifo { packets })),
+        "fq_codel" => Some(shaped(leaf(Contender::FqCodel))),
+        "cake" => Some(Contender::Cake { rate }),
+        _ => None,
     }
-    // There is no other port to spill to.
-    match back_off::entries(port, &config, |_| None).first() {
-        Some(actions) if (actions.on_congested, actions.on_full) != (ACTION_NONE, ACTION_DROP) => {
-            Ok(Contender::WeirBackOff(Box::new((config, *actions))))
+}
+
+/// weir with the settings of this configuration's ports, encoded as for devices. `discipline` is in front of the first one's ring for
+/// what its classes divert; by default a queue that hands on what it is given, as a tap has.
+fn weir(experiment: &Experiment, weir: &Config, discipline: Option<Contender>) -> Result<Contender, String> {
+    let mut ports = weir.ports.iter();
+    let port = ports.next().ok_or("the configuration has no port")?;
+    let link = &experiment.link;
+    let encode = |port: &Port, ifindex, ring_slots| {
+        let rings = if link.simulated.ring_per_cpu { link.simulated.cpus } else { 1 };
+        let facts = PortFacts {
+            ifindex,
+            ring_base: 0,
+            rings,
+            rings_max: rings,
+            senders: 1,
+            ring_slots,
+            ring_readable: true,
+            mtu: MTU,
+            netns_inum: 0,
+        };
+        encode::port_config(port, &facts).map_err(|error: EncodeError| error.to_string())
+    };
+    let config = encode(port, 1, link.ring)?;
+    let setup = |port: &Port, config| -> Result<PortSetup, String> {
+        Ok(if port.classes.is_empty() {
+            PortSetup::Plain(Box::new(config))
+        } else {
+            PortSetup::Classes(Box::new(with_classes(weir, port, config)?))
+        })
+    };
+    let back_off = back_off::entries(port, &config, |device| (device.as_str() == SPILL_DEVICE).then_some(2));
+    let setup_of_port = setup(port, config)?;
+    let acts = |actions: &BackOff| (actions.on_congested, actions.on_full) != (ACTION_NONE, ACTION_NONE);
+    match (setup_of_port, back_off.as_slice()) {
+        (PortSetup::Classes(config), actions) if !actions.iter().any(acts) => {
+            Ok(Contender::WeirPolicy(config))
         }
-        Some(_) | None => Ok(Contender::Weir(Box::new(config))),
+        (PortSetup::Plain(config), [BackOff { on_congested: ACTION_NONE, on_full: ACTION_DROP, .. }]) => {
+            Ok(Contender::Weir(config))
+        }
+        (PortSetup::Plain(config), [actions]) if !is_sticky(actions) => {
+            Ok(Contender::WeirBackOff(Box::new((*config, *actions))))
+        }
+        (port, _) => {
+            let spill = match (ports.next(), link.simulated.spill) {
+                (Some(second), Some(link)) => Some(setup(second, encode(second, 2, link.ring)?)?),
+                (Some(_) | None, Some(_) | None) => None,
+            };
+            let qdisc = discipline.unwrap_or(Contender::Fifo { packets: link.ring });
+            let stack = StackConfig { qdisc, limit: link.ring, delay: STACK_DELAY };
+            Ok(Contender::WeirRouter(Box::new(RouterConfig { port, back_off, stack, spill })))
+        }
     }
 }
 
@@ -153,7 +203,9 @@ fn burst(rate: BitRate) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use weir_shared_maps::{AQM_PI2, CLASS_NONE, HASH_FLOW, MODE_POLICER, SIDE_SOURCE};
+    use weir_shared_maps::{
+        ACTION_MARK, ACTION_SPILL, AQM_PI2, CLASS_NONE, HASH_FLOW, MODE_POLICER, SIDE_SOURCE,
+    };
 
     use super::*;
     use crate::experiment::contender::all;
@@ -188,6 +240,41 @@ mod tests {
         let experiment = Experiment::parse("t.toml", &format!("{TEXT}[weir]\nreserve = 90\n")).unwrap();
         let reason = contender("weir", &experiment).unwrap_err();
         assert!(reason.contains("reserve = 90"), "{reason}");
+    }
+
+    fn router(name: &str, text: &str) -> RouterConfig {
+        let experiment = Experiment::parse("t.toml", &format!("{TEXT}{text}")).unwrap();
+        let Contender::WeirRouter(router) = contender(name, &experiment).unwrap() else { panic!("{name}") };
+        *router
+    }
+
+    #[test]
+    fn a_hybrid_has_the_discipline_of_its_kernel_contender_with_the_same_settings() {
+        let text = "[shaper]\nlimit = 50\npriority_dscp = 46\n";
+        let experiment = Experiment::parse("t.toml", &format!("{TEXT}{text}")).unwrap();
+        for kind in ["htb", "tbf", "fq_codel", "cake"] {
+            let router = router(&format!("weir+{kind}"), text);
+            assert_eq!(router.stack.qdisc, contender(&format!("kernel+{kind}"), &experiment).unwrap());
+            assert!(router.back_off.iter().all(is_sticky) && router.spill.is_none());
+        }
+        let of_htb = router("weir+htb", text).stack.qdisc;
+        let leaf = Contender::Priority { dscp: 46, queue: Box::new(Contender::Fifo { packets: 50 }) };
+        let rate = Rate::from_bits_per_second(9_500_000);
+        assert_eq!(of_htb, Contender::Shaped { rate, queue: Box::new(leaf) });
+    }
+
+    #[test]
+    fn a_class_that_acts_is_in_front_of_the_ring_and_spills_to_the_second_link() {
+        let text = "[weir]\nspill_to = \"slow1\"\n[[weir.class]]\nname = \"a\"\non_full = \"spill\"\n\
+                    [[weir.class]]\nname = \"b\"\non_congested = \"mark\"\n[link.spill]\nrate = \"2mbit\"\n\
+                    delay = \"3ms\"\nring = 50\n";
+        let router = router("weir", text);
+        let levels = router.back_off.iter().map(|actions| (actions.on_congested, actions.on_full));
+        assert_eq!(levels.collect::<Vec<_>>(), [(ACTION_NONE, ACTION_SPILL), (ACTION_MARK, ACTION_NONE)]);
+        assert_eq!(router.back_off[0].spill_ifindex, 2);
+        assert!(matches!(router.port, PortSetup::Classes(_)));
+        let Some(PortSetup::Plain(spill)) = router.spill else { panic!("{:?}", router.spill) };
+        assert_eq!((spill.classes, spill.reserve_slots), (0, 16));
     }
 
     fn policy(text: &str) -> Result<PolicyConfig, String> {

@@ -29,8 +29,6 @@ pub struct Jobs {
     pub jobs: Vec<Job>,
     /// Contenders whose settings do not fit.
     pub failed: Vec<Skipped>,
-    /// Contenders that the simulator does not have.
-    pub skipped: Vec<Skipped>,
 }
 
 /// Samples of the ring and of delay are at least this far apart, and at most.
@@ -47,17 +45,9 @@ impl Jobs {
     /// [`ExperimentError`] at what the simulator does not have, or at a swept value that breaks a rule.
     pub fn of(experiment: &Experiment) -> Result<Self, Box<ExperimentError>> {
         experiment.check_for_simulator()?;
-        let mut jobs = Self { jobs: Vec::new(), failed: Vec::new(), skipped: Vec::new() };
-        let (only_lab, names): (Vec<_>, Vec<_>) = experiment
-            .contenders
-            .iter()
-            .partition(|name| experiment::contender::ONLY_LAB.contains(&name.as_str()));
-        for name in only_lab {
-            let reason = "only the lab has it (`weir lab`)".to_owned();
-            jobs.skipped.push(Skipped { contender: name.clone(), reason });
-        }
+        let mut jobs = Self { jobs: Vec::new(), failed: Vec::new() };
         for point in experiment.points()? {
-            for name in &names {
+            for name in &experiment.contenders {
                 jobs.add(experiment, &point, name);
             }
         }

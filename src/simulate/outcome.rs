@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use weir_shared_maps::{CounterId as _, PortCounter};
-use weir_sim::{Delays, Flow, FlowOutcome, Outcome, Scenario};
+use weir_shared_maps::{ACTION_DIVERT, CounterId as _, PortCounter};
+use weir_sim::{Contender, Delays, Flow, FlowOutcome, Outcome, RingOutcome, Scenario};
 
 use super::scenario::{Kind, Label};
 use super::series;
 use crate::report::{
     self, DelaySummary, Distribution, FlowResult, Group, ProbeCount, RingSummary, Run, Simulated,
-    SimulatedFlow,
+    SimulatedFlow, Spill,
 };
 
 /// What was run.
@@ -41,6 +41,13 @@ pub(super) fn run_of(measured: &Measured<'_>, outcome: &Outcome) -> Run {
             jain: jain(&flows, scenario).map(rounded),
             completion_ns: completion(&flows),
             lost_on_link_pkts: outcome.lost_on_link,
+            diverted_pkts: diverts(&scenario.contender).then_some(outcome.diverted),
+            spill: outcome.spill.as_ref().map(|spill| Spill {
+                spilled_pkts: outcome.spilled,
+                delivered_pkts: spill.delivered,
+                utilisation: rounded(spill.utilisation),
+                ring: ring(&spill.ring),
+            }),
             events: outcome.events,
         }),
         goodput_bps: bits_per_second(goodput_bytes(&flows), measured_ns(scenario)),
@@ -56,17 +63,23 @@ pub(super) fn run_of(measured: &Measured<'_>, outcome: &Outcome) -> Run {
         marks: outcome.marks,
         ring_drops: Some(ring_drops),
         unaccounted: Some(outcome.unaccounted()),
-        ring: RingSummary {
-            slots: outcome.ring.slots,
-            occupancy_p50: Some(outcome.ring.p50),
-            occupancy_p99: Some(outcome.ring.p99),
-        },
+        ring: ring(&outcome.ring),
         lab: None,
         groups: Group::all(&results),
         flows: results,
         classes: Vec::new(),
         samples: series::samples(scenario, labels, &outcome.series),
     }
+}
+
+/// Whether any class gives flows to the kernel's stack.
+fn diverts(contender: &Contender) -> bool {
+    let Contender::WeirRouter(router) = contender else { return false };
+    router.back_off.iter().any(|level| [level.on_congested, level.on_full].contains(&ACTION_DIVERT))
+}
+
+const fn ring(ring: &RingOutcome) -> RingSummary {
+    RingSummary { slots: ring.slots, occupancy_p50: Some(ring.p50), occupancy_p99: Some(ring.p99) }
 }
 
 /// Six digits: what a table can use, and the same text wherever it is written.

@@ -7,7 +7,7 @@ use weir_aqm::{Nanos, Rate};
 use weir_sim::sender::{Sizes as FrameSizes, UDP_HEADERS};
 use weir_sim::{
     Congestion, Contender, Ecn, Flow, FlowSizes, LinkChange, LinkEvent, Path, Reverse, Rings, Scenario,
-    Traffic,
+    SpillLink, Traffic,
 };
 
 use crate::experiment::units::{self, BitRate};
@@ -86,7 +86,11 @@ fn path(experiment: &Experiment) -> Path {
         cpus: simulated.cpus,
         poll: nanos(simulated.poll),
         reverse: Reverse { rate: link.reverse_rate.map(rate), loss_ppm: simulated.reverse_loss_ppm },
-        spill: None,
+        spill: simulated.spill.map(|spill| {
+            let rings =
+                Rings { slots: spill.ring, per_cpu: simulated.ring_per_cpu, reclaim: simulated.reclaim };
+            Box::new(SpillLink { ring: rings, ..SpillLink::new(rate(spill.rate), nanos(spill.delay), 0) })
+        }),
     }
 }
 
@@ -235,6 +239,7 @@ ring = 100
 cpus = 2
 ring_per_cpu = true
 reclaim = 4
+spill = { rate = "2mbit", delay = "3ms", ring = 50 }
 reverse_rate = "1mbit"
 [[tcp]]
 congestion = "bbr"
@@ -272,6 +277,9 @@ value = "1mbit"
         assert_eq!((scenario.seed, scenario.measure_from), (3, Nanos::from_secs(2)));
         let path = &scenario.path;
         assert_eq!(path.ring, Rings { slots: 100, per_cpu: true, reclaim: 4 });
+        let spill = path.spill.as_ref().unwrap();
+        assert_eq!((spill.rate.bits_per_second(), spill.delay), (2_000_000, Nanos::from_millis(3)));
+        assert_eq!(spill.ring, Rings { slots: 50, ..path.ring });
         assert_eq!((path.cpus, path.loss_ppm, path.jitter), (2, 250_000, Nanos::from_millis(1)));
         assert_eq!(path.reverse.rate, Some(Rate::from_bits_per_second(1_000_000)));
         let change = LinkChange::Rate(Rate::from_bits_per_second(1_000_000));

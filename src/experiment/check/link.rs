@@ -9,13 +9,15 @@ use weir_sim::trace::{Trace, TraceError};
 
 use super::Result;
 use crate::experiment::error::Context;
-use crate::experiment::file::{Key, RawLink, Time};
-use crate::experiment::model::{Link, SimulatedLink};
+use crate::experiment::file::{Key, RawLink, RawSpillLink, Time};
+use crate::experiment::model::{Link, SimulatedLink, SpillLink};
 use crate::experiment::units::BitRate;
 
 /// The slots a tap's ring may have: the kernel allocates it in one piece.
 const RING_SLOTS: RangeInclusive<u32> = 16..=65_535;
+const RING_RULE: &str = "a ring has 16 to 65535 slots";
 const MAX_DELAY: Duration = Duration::from_secs(2);
+const DELAY_RULE: &str = "the one-way delay is at most 2s";
 const CPUS: RangeInclusive<u32> = 1..=64;
 /// The rate of the fast links where the file gives none.
 const FAST_RATE: BitRate = BitRate::from_bps(10_000_000_000);
@@ -25,11 +27,11 @@ const POLL: Duration = Duration::from_micros(20);
 impl RawLink {
     pub(super) fn check(&self, context: &Context<'_>, table: Range<usize>) -> Result<Link> {
         if !RING_SLOTS.contains(self.ring.get_ref()) {
-            return Err(context.error(self.ring.span(), "a ring has 16 to 65535 slots"));
+            return Err(context.error(self.ring.span(), RING_RULE));
         }
         let delay = self.delay.get_ref().0;
         if delay > MAX_DELAY {
-            return Err(context.error(self.delay.span(), "the one-way delay is at most 2s"));
+            return Err(context.error(self.delay.span(), DELAY_RULE));
         }
         if let Some(overhead) = self.overhead.as_ref().filter(|o| *o.get_ref() > 256) {
             return Err(context.error(overhead.span(), "the overhead is at most 256 bytes per frame"));
@@ -71,6 +73,7 @@ impl RawLink {
             poll: at_most(context, &self.poll, POLL, "10ms", Duration::from_millis(10))?,
             ring_per_cpu: self.ring_per_cpu.as_ref().is_some_and(|key| *key.get_ref()),
             reclaim,
+            spill: self.spill.as_ref().map(|spill| spill.get_ref().check(context)).transpose()?,
         })
     }
 
@@ -81,6 +84,19 @@ impl RawLink {
         let text = std::fs::read_to_string(&path).map_err(|error| fail(&error.to_string()))?;
         let trace: Trace = text.parse().map_err(|error: TraceError| fail(&error.to_string()))?;
         Ok(Some(Arc::new(trace)))
+    }
+}
+
+impl RawSpillLink {
+    fn check(&self, context: &Context<'_>) -> Result<SpillLink> {
+        let Self { rate, delay, ring } = self;
+        if !RING_SLOTS.contains(ring.get_ref()) {
+            return Err(context.error(ring.span(), RING_RULE));
+        }
+        if delay.get_ref().0 > MAX_DELAY {
+            return Err(context.error(delay.span(), DELAY_RULE));
+        }
+        Ok(SpillLink { rate: *rate.get_ref(), delay: delay.get_ref().0, ring: *ring.get_ref() })
     }
 }
 
