@@ -49,6 +49,8 @@ fn any_rate(from: u64, to: u64) -> impl Strategy<Value = Rate> {
 fn any_queue() -> impl Strategy<Value = Contender> {
     prop_oneof![
         Just(Contender::Redirect),
+        (1u32..300).prop_map(|packets| Contender::Fifo { packets }),
+        Just(Contender::Priority { dscp: 1, queue: Box::new(Contender::FqCodel) }),
         Just(Contender::Codel),
         Just(Contender::FqCodel),
         Just(Contender::Pie),

@@ -15,6 +15,8 @@ fn contenders() -> impl Strategy<Value = Contender> {
     let shaped = |queue| Contender::Shaped { rate: mbit(20), queue: Box::new(queue) };
     prop::sample::select(vec![
         Contender::Redirect,
+        Contender::Fifo { packets: 50 },
+        Contender::Priority { dscp: 0, queue: Box::new(Contender::FqCodel) },
         Contender::weir(),
         Contender::Codel,
         Contender::FqCodel,

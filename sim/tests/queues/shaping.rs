@@ -51,6 +51,25 @@ fn a_shaper_keeps_its_rate_within_burst_and_a_packet_over_any_time() {
 }
 
 #[test]
+fn packets_of_the_code_point_leave_first_and_each_queue_has_its_own_room() {
+    let queue = Box::new(Contender::Fifo { packets: 3 });
+    let mut queue = shaped(mbit(10), Contender::Priority { dscp: 46, queue });
+    let mut tally = Tally::default();
+    for flow in 0..10 {
+        let dscp = if flow % 2 == 0 { 0 } else { 46 };
+        offer(queue.as_mut(), ms(0), Packet { dscp, ..packet(flow, FULL) }, &mut tally);
+    }
+    assert_eq!((queue.occupancy(), queue.slots()), (6, 6));
+    assert_eq!(tally.drops.get("ring_drops"), Some(&4));
+    let (mut now, mut left) = (ms(0), Vec::new());
+    while queue.occupancy() > 0 {
+        left.extend(queue.take(now, &mut tally).map(|packet| packet.flow.0));
+        now = queue.ready_at(now).unwrap_or(now);
+    }
+    assert_eq!(left, [1, 3, 5, 0, 2, 4]);
+}
+
+#[test]
 fn a_shaper_says_when_the_next_packet_may_leave() {
     let mut queue = shaped(mbit(10), Contender::Redirect);
     let mut tally = Tally::default();
