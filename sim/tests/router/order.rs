@@ -19,6 +19,8 @@ const BURST: usize = 12;
 /// Time passes, batches come, some frames leave the ring and the spill port's.
 #[derive(Clone, Debug)]
 struct Step {
+    /// Everything leaves before.
+    quiet: bool,
     gap_us: u64,
     flows: Vec<usize>,
     leave: [usize; 2],
@@ -90,6 +92,9 @@ impl Bench {
     }
 
     fn step(&mut self, step: &Step) {
+        if step.quiet {
+            self.drain();
+        }
         self.pass(Nanos::from_micros(step.gap_us));
         for (frames, by_spill) in step.leave.into_iter().zip([false, true]) {
             for _ in 0..frames {
@@ -132,14 +137,20 @@ fn any_step() -> impl Strategy<Value = Step> {
     let gap_us = prop_oneof![3 => 0..50_u64, 2 => 0..2_000_u64, 1 => 1_000..8_000_u64];
     // A few that come often, and many that come rarely.
     let flows = vec(prop_oneof![0..BURST, 0..FLOWS], 0..16);
-    (gap_us, flows, [0..20_usize, 0..20_usize]).prop_map(|(gap_us, flows, leave)| Step {
+    let leave = [0..20_usize, 0..20_usize];
+    let busy =
+        (gap_us, flows, leave).prop_map(|(gap_us, flows, leave)| Step { quiet: false, gap_us, flows, leave });
+    // Longer than anything that is remembered of flows lasts.
+    let quiet = (500_000..3_000_000_u64).prop_map(|gap_us| Step {
+        quiet: true,
         gap_us,
-        flows,
-        leave,
-    })
+        flows: Vec::new(),
+        leave: [0, 0],
+    });
+    prop_oneof![30 => busy, 1 => quiet]
 }
 
-/// Steps that together stay below the second after which a silent flow is free (`weir_aqm::sticky::IDLE`).
+/// Between two quiet steps it is less than the second after which a silent flow is free (`weir_aqm::sticky::IDLE`).
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     vec(any_step(), 1..120)
 }
@@ -211,18 +222,18 @@ proptest! {
     }
 }
 
-/// Rounds of a burst of [`BURST`] flows, which come in turns. One frame leaves the ring in each.
-fn congestion(bench: &mut Bench, rounds: usize) {
-    for round in 0..rounds {
-        let flows = (0..BURST).map(|frame| (round * BURST + frame) % FLOWS).collect();
-        bench.step(&Step { gap_us: 1_300, flows, leave: [1, 1_000] });
+/// Rounds of a burst of [`BURST`] of so many flows, which come in turns. One frame leaves the ring in each.
+fn congestion(bench: &mut Bench, count: usize) {
+    for round in 0..60 {
+        let flows = (0..BURST).map(|frame| (round * BURST + frame) % count).collect();
+        bench.step(&Step { quiet: false, gap_us: 1_300, flows, leave: [1, 1_000] });
     }
 }
 
 /// Rounds of all flows, one after the other. What is in the ring leaves before the next frame comes.
 fn calm(bench: &mut Bench, rounds: usize) {
     for flow in (0..rounds).flat_map(|_| 0..FLOWS) {
-        bench.step(&Step { gap_us: 110, flows: vec![flow], leave: [1_000, 1_000] });
+        bench.step(&Step { quiet: false, gap_us: 110, flows: vec![flow], leave: [1_000, 1_000] });
     }
 }
 
@@ -232,7 +243,7 @@ fn flows_divert_and_return_in_every_cycle_of_congestion() {
     let mut bench = Bench::new(&config, Rings { slots: 256, per_cpu: false, reclaim: 1 }, 1);
     for count in 0..20 {
         let diverted = bench.tally.diverted;
-        congestion(&mut bench, 60);
+        congestion(&mut bench, 2 * BURST);
         assert!(bench.tally.diverted > diverted + 100, "cycle {count}: {:?}", bench.tally);
         calm(&mut bench, 3);
         let returned = bench.tally.diverted;
@@ -249,7 +260,7 @@ fn flows_spill_and_return_in_every_cycle_of_congestion() {
     let mut bench = Bench::new(&config, Rings { slots: 256, per_cpu: false, reclaim: 1 }, 1);
     for count in 0..20 {
         let spilled = bench.tally.spilled;
-        congestion(&mut bench, 60);
+        congestion(&mut bench, FLOWS);
         calm(&mut bench, 3);
         let returned = bench.tally.spilled;
         calm(&mut bench, 1);
@@ -267,7 +278,7 @@ fn a_stack_that_takes_longer_than_it_may_reorders() {
     config.stack.delay = Nanos::from_millis(40);
     let mut bench = Bench::new(&config, Rings { slots: 256, per_cpu: false, reclaim: 1 }, 1);
     for _ in 0..4 {
-        congestion(&mut bench, 60);
+        congestion(&mut bench, 2 * BURST);
         calm(&mut bench, 3);
     }
     bench.drain();
