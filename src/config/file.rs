@@ -9,8 +9,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::back_off::BackOffTable;
-use super::error::{Problem, Rule, Source};
+use super::error::{Problem, Source};
 use super::policy::file::{ClassTable, PolicyTables};
+use super::rule::Rule;
 
 /// One key of a table.
 #[derive(Debug, Default)]

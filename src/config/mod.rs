@@ -21,12 +21,14 @@ pub mod file;
 mod model;
 mod overhead;
 pub mod policy;
+mod rule;
 mod times;
 pub mod units;
 pub mod validate;
 
-pub use error::{ConfigError, Problem, Rule};
+pub use error::{ConfigError, Problem};
 pub use model::{
     Algorithm, Aqm, Config, ConfigSource, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode,
     NameError, PauseKind, Port, ReadList, Sojourn, Stack, VlanId, read_config,
 };
+pub use rule::Rule;

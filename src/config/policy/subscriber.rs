@@ -15,7 +15,8 @@ use super::overlap::{Owned, is_v6, overlaps};
 use super::plan::{Plans, label};
 use super::rule::prefix;
 use super::subscribers_csv;
-use crate::config::error::{Problem, Rule, Source};
+use crate::config::error::{Problem, Source};
+use crate::config::rule::Rule;
 use crate::config::validate::{At, Check};
 
 /// Overlaps that are shown.
