@@ -13,9 +13,10 @@ use weir_shared_maps::{
     ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_NONE, ACTION_SPILL, PFC_ANY, PortConfig,
 };
 
-use super::file::{Field, PortTable, Reader};
+use super::file::PortTable;
 use super::model::{Config, DeviceName, Port};
 use super::rule::Rule;
+use super::typed::{Field, Reader};
 use super::validate::{At, Check, choice};
 
 /// One of the things ingress can do with a packet for a ring that has enough.

@@ -19,10 +19,12 @@ pub mod encode;
 mod error;
 pub mod file;
 mod model;
+mod nearest;
 mod overhead;
 pub mod policy;
 mod rule;
 mod times;
+mod typed;
 pub mod units;
 pub mod validate;
 

@@ -10,13 +10,15 @@ use weir_shared_maps::{MAX_INGRESS, MAX_PORTS};
 
 use super::back_off::Action;
 use super::error::{ConfigError, Problem, Source};
-use super::file::{AqmTable, Field, File, IngressTable, PortTable, nearest};
+use super::file::{AqmTable, File, IngressTable, PortTable};
 use super::model::{
     Algorithm, Aqm, Config, ConfigSource, DeviceName, Ingress, InstanceName, Metrics, Mode, PauseKind, Port,
     ReadList, Sojourn, Stack, VlanId,
 };
+use super::nearest::nearest;
 use super::policy::{Class, PolicyRule, Side};
 use super::rule::Rule;
+use super::typed::Field;
 use super::units::{UnitError, parse_rate, parse_size, parse_time, show_time};
 
 /// The default target: RFC 8289 section 4.3, for links on which a full frame takes less.

@@ -10,9 +10,10 @@ use super::file::ClassTable;
 use super::model::{Class, ColourAction, DscpAction, Fairness};
 use super::{PolicyRule, words};
 use crate::config::back_off::BackOffKeys;
-use crate::config::file::{Field, Items, PortTable, Scalar};
+use crate::config::file::PortTable;
 use crate::config::model::{Algorithm, InstanceName};
 use crate::config::rule::Rule;
+use crate::config::typed::{Field, Items, Scalar};
 use crate::config::units::{parse_size, show_rate};
 use crate::config::validate::{Algorithms, At, Check, FULL_FRAME, choice, rate};
 

@@ -8,9 +8,9 @@ use super::PolicyRule;
 use super::file::PlanTable;
 use super::model::{Plan, PlanRate};
 use super::rule::Named;
-use crate::config::file::Field;
 use crate::config::model::NameError;
 use crate::config::rule::Rule;
+use crate::config::typed::Field;
 use crate::config::units::show_rate;
 use crate::config::validate::{At, Check, rate};
 

@@ -5,8 +5,8 @@ use weir_aqm::Rate;
 use super::PolicyRule;
 use super::file::PolicerTable;
 use super::model::{ColourAction, Metered, Policer};
-use crate::config::file::{Field, Items};
 use crate::config::rule::Rule;
+use crate::config::typed::{Field, Items};
 use crate::config::units::show_rate;
 use crate::config::validate::{At, Check, rate};
 
