@@ -12,10 +12,10 @@ use weir_shared_maps::{
     VLAN_WORDS,
 };
 
+use super::aqm::MAX_LIMIT;
 use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn, Stack};
 use super::policy::encode as policy;
 use super::times::{Gains, Times, limit_for_classes};
-use super::validate::MAX_LIMIT;
 
 /// What is known of a port's device when it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

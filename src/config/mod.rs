@@ -12,6 +12,7 @@
 //! A file is refused as a whole, and all that is wrong with it is shown at once ([`ConfigError`]).
 //! docs/config.md lists every key with unit, range, default and source.
 
+mod aqm;
 pub mod back_off;
 pub mod decode;
 pub mod difference;
@@ -22,6 +23,7 @@ mod model;
 mod nearest;
 mod overhead;
 pub mod policy;
+mod port;
 mod rule;
 mod times;
 mod typed;

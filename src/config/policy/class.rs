@@ -9,13 +9,15 @@ use weir_shared_maps::MAX_CLASSES;
 use super::file::ClassTable;
 use super::model::{Class, ColourAction, DscpAction, Fairness};
 use super::{PolicyRule, words};
+use crate::config::aqm::Algorithms;
 use crate::config::back_off::BackOffKeys;
 use crate::config::file::PortTable;
 use crate::config::model::{Algorithm, InstanceName};
+use crate::config::port::{FULL_FRAME, rate};
 use crate::config::rule::Rule;
 use crate::config::typed::{Field, Items, Scalar};
 use crate::config::units::{parse_size, show_rate};
-use crate::config::validate::{Algorithms, At, Check, FULL_FRAME, choice, rate};
+use crate::config::validate::{At, Check, choice};
 
 /// What a port's classes come to.
 pub(in crate::config) struct Classes {

@@ -9,10 +9,11 @@ use super::file::PlanTable;
 use super::model::{Plan, PlanRate};
 use super::rule::Named;
 use crate::config::model::NameError;
+use crate::config::port::rate;
 use crate::config::rule::Rule;
 use crate::config::typed::Field;
 use crate::config::units::show_rate;
-use crate::config::validate::{At, Check, rate};
+use crate::config::validate::{At, Check};
 
 /// The plans, and where each name is among them.
 pub(in crate::config) struct Plans {
