@@ -36,14 +36,8 @@ pub(super) enum Algorithms {
 impl Algorithms {
     fn choice(self, word: &str) -> Rule {
         match self {
-            Self::OfPort => {
-                choice(word, "\"codel\", \"pi2\", \"pie\", \"none\"", &["codel", "pi2", "pie", "none"])
-            }
-            Self::OfClass => choice(
-                word,
-                "\"codel\", \"pi2\", \"pie\", \"l4s\", \"none\"",
-                &["codel", "pi2", "pie", "l4s", "none"],
-            ),
+            Self::OfPort => choice(word, &["codel", "pi2", "pie", "none"]),
+            Self::OfClass => choice(word, &["codel", "pi2", "pie", "l4s", "none"]),
         }
     }
 }
@@ -75,7 +69,7 @@ impl Check<'_> {
         let sojourn = self.parsed(At { place, key: "aqm.sojourn" }, &table.sojourn, |word| match word {
             "predicted" => Ok(Sojourn::Predicted),
             "head" => Ok(Sojourn::Head),
-            _ => Err(choice(word, "\"predicted\", \"head\"", &["predicted", "head"])),
+            _ => Err(choice(word, &["predicted", "head"])),
         });
         let t_update = self.time(
             At { place, key: "aqm.t_update" },

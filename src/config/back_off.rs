@@ -210,12 +210,10 @@ impl Check<'_> {
         let on_congested =
             self.parsed(At { place, key: "on_congested" }, &table.on_congested, |word| match word {
                 "mark" => Ok(Action::Mark),
-                _ => action(word).ok_or_else(|| {
-                    choice(word, "\"none\", \"mark\", \"drop\", \"divert\", \"spill\"", CONGESTED)
-                }),
+                _ => action(word).ok_or_else(|| choice(word, CONGESTED)),
             });
         let on_full = self.parsed(At { place, key: "on_full" }, &table.on_full, |word| {
-            action(word).ok_or_else(|| choice(word, "\"none\", \"drop\", \"divert\", \"spill\"", FULL))
+            action(word).ok_or_else(|| choice(word, FULL))
         });
         let spill_to = self.parsed(At { place, key: "spill_to" }, &table.spill_to, |name| {
             DeviceName::new(name).map_err(Rule::DeviceName)

@@ -24,11 +24,7 @@ impl Check<'_> {
                 "policer" => Ok(Mode::Policer),
                 "tc" => Ok(Mode::Tc),
                 "auto" => Ok(Mode::Auto),
-                _ => Err(choice(
-                    word,
-                    "\"bottleneck\", \"policer\", \"tc\", \"auto\"",
-                    &["bottleneck", "policer", "tc", "auto"],
-                )),
+                _ => Err(choice(word, &["bottleneck", "policer", "tc", "auto"])),
             })
             .unwrap_or(Mode::Bottleneck);
         let divert_rate = self.parsed(At { place, key: "divert_rate" }, &table.divert_rate, rate);
@@ -58,7 +54,7 @@ impl Check<'_> {
             self.parsed(At { place, key: "subscribers" }, &table.subscribers, |word| match word {
                 "source" => Ok(Side::Source),
                 "destination" => Ok(Side::Destination),
-                _ => Err(choice(word, "\"source\", \"destination\"", &["source", "destination"])),
+                _ => Err(choice(word, &["source", "destination"])),
             });
         if subscribers.is_some() && classes.classes.is_empty() {
             classes.classes.push(Class::implicit(back_off.of_class()));
@@ -97,7 +93,7 @@ impl Check<'_> {
             "802.3x" => Ok(PauseKind::Link),
             "pfc" if !classes => Err(Rule::PfcWithoutClasses),
             "pfc" => Ok(PauseKind::Priority),
-            _ => Err(choice(word, "\"off\", \"802.3x\", \"pfc\"", &["off", "802.3x", "pfc"])),
+            _ => Err(choice(word, &["off", "802.3x", "pfc"])),
         });
         kind.unwrap_or_default()
     }
@@ -111,10 +107,7 @@ impl Check<'_> {
                 "decide" => Stack::Decide,
                 "charge" => Stack::Charge,
                 "ignore" => Stack::Ignore,
-                _ => {
-                    let words = &["decide", "charge", "ignore"];
-                    return Err(choice(word, "\"decide\", \"charge\", \"ignore\"", words));
-                }
+                _ => return Err(choice(word, &["decide", "charge", "ignore"])),
             };
             match (mode, stack) {
                 (Mode::Tc | Mode::Auto, Stack::Charge | Stack::Ignore) => {

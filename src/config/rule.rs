@@ -100,11 +100,11 @@ pub enum Rule {
     #[diagnostic(code(weir::config::unit), help("write the number and its unit in quotes, for example {example}", example = .1))]
     Unit(UnitError, &'static str),
     /// Not one of the words that the key takes.
-    #[error("must be one of {allowed}")]
+    #[error("must be one of {}", quoted(allowed))]
     #[diagnostic(code(weir::config::choice), help("{}", did_you_mean(nearest)))]
     Choice {
         /// The words.
-        allowed: &'static str,
+        allowed: &'static [&'static str],
         /// The word that was probably meant.
         nearest: Option<&'static str>,
     },
@@ -283,6 +283,10 @@ pub enum Rule {
         )
     )]
     Listen,
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
 fn did_you_mean(nearest: &Option<&'static str>) -> String {

@@ -133,7 +133,7 @@ impl Check<'_> {
         self.parsed(At { place, key: "xdp" }, &table.xdp, |word| match word {
             "native" => Ok(()),
             "generic" => Err(Rule::XdpGeneric),
-            _ => Err(choice(word, "\"native\"", &["native"])),
+            _ => Err(choice(word, &["native"])),
         });
         let mut seen: HashMap<VlanId, Range<usize>> = HashMap::new();
         let mut vlans = Vec::new();
@@ -230,6 +230,6 @@ fn listen(text: &str) -> Option<SocketAddr> {
     text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
 }
 
-pub(super) fn choice(word: &str, allowed: &'static str, words: &'static [&'static str]) -> Rule {
-    Rule::Choice { allowed, nearest: nearest(word, words) }
+pub(super) fn choice(word: &str, allowed: &'static [&'static str]) -> Rule {
+    Rule::Choice { allowed, nearest: nearest(word, allowed) }
 }

@@ -236,13 +236,12 @@ pub(in crate::config) fn known<'t>(names: impl Iterator<Item = &'t Field<String>
 }
 
 fn fairness(word: &str) -> Result<Fairness, Rule> {
-    const WORDS: &[&str] = &["none", "flow", "src-host", "dst-host", "host+flow"];
     match word {
         "none" => Ok(Fairness::None),
         "flow" => Ok(Fairness::Flow),
         "src-host" => Ok(Fairness::SourceHost),
         "dst-host" => Ok(Fairness::DestinationHost),
         "host+flow" => Ok(Fairness::HostFlow),
-        _ => Err(choice(word, "\"none\", \"flow\", \"src-host\", \"dst-host\", \"host+flow\"", WORDS)),
+        _ => Err(choice(word, &["none", "flow", "src-host", "dst-host", "host+flow"])),
     }
 }
