@@ -9,9 +9,6 @@ use thiserror::Error;
 
 use super::rule::Rule;
 
-/// Larger files are refused unread.
-pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
-
 /// Why a configuration was refused. Its [`Diagnostic`] shows each problem in its place in the text.
 #[derive(Debug, Error, Diagnostic)]
 pub enum ConfigError {

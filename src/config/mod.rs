@@ -19,7 +19,9 @@ pub mod difference;
 pub mod encode;
 mod error;
 pub mod file;
+mod load;
 mod model;
+mod names;
 mod nearest;
 mod overhead;
 pub mod policy;
@@ -31,8 +33,9 @@ pub mod units;
 pub mod validate;
 
 pub use error::{ConfigError, Problem};
+pub use load::{ReadList, read_config};
 pub use model::{
-    Algorithm, Aqm, Config, ConfigSource, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode,
-    NameError, PauseKind, Port, ReadList, Sojourn, Stack, VlanId, read_config,
+    Algorithm, Aqm, Config, ConfigSource, Ingress, Metrics, Mode, PauseKind, Port, Sojourn, Stack,
 };
+pub use names::{DEFAULT_INSTANCE, DeviceName, InstanceName, NameError, VlanId};
 pub use rule::Rule;

@@ -4,7 +4,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use super::back_off::BackOffRule;
-use super::model::NameError;
+use super::names::NameError;
 use super::policy::PolicyRule;
 use super::units::UnitError;
 

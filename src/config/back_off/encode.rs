@@ -7,7 +7,8 @@ use weir_shared_maps::{
 };
 
 use super::{Action, BackOff, effective};
-use crate::config::model::{Config, DeviceName, Port};
+use crate::config::model::{Config, Port};
+use crate::config::names::DeviceName;
 
 impl Action {
     const fn code(self) -> u32 {

@@ -6,7 +6,8 @@ mod check;
 mod encode;
 mod typed;
 
-use super::model::{DeviceName, Port};
+use super::model::Port;
+use super::names::DeviceName;
 
 pub(super) use check::BackOffKeys;
 pub use check::BackOffRule;

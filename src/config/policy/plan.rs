@@ -8,7 +8,7 @@ use super::PolicyRule;
 use super::file::PlanTable;
 use super::model::{Plan, PlanRate};
 use super::rule::Named;
-use crate::config::model::NameError;
+use crate::config::names::NameError;
 use crate::config::port::rate;
 use crate::config::rule::Rule;
 use crate::config::typed::Field;

@@ -12,7 +12,7 @@ use super::file::RuleTable;
 use super::model::MatchRule;
 use super::{PolicyRule, words};
 use crate::config::file::IngressTable;
-use crate::config::model::VlanId;
+use crate::config::names::VlanId;
 use crate::config::typed::{Field, Items, Scalar};
 use crate::config::validate::{At, Check};
 
