@@ -14,7 +14,7 @@ use aya::{
     },
     util::KernelVersion,
 };
-use weir_shared_maps::{MODE_METER, PortConfig, STACK_DECIDE, names};
+use weir_shared_maps::{PortConfig, STACK_DECIDE, names};
 
 use super::{
     Error, Result,
@@ -68,7 +68,7 @@ impl<'a> StackPrograms<'a> {
         globals: &[(&'static str, u32)],
         pins: &Pins,
     ) -> Result<()> {
-        if config.stack != STACK_DECIDE || config.mode == MODE_METER {
+        if config.stack != STACK_DECIDE {
             return Ok(());
         }
         let place = Place { device, hook: self.hook, pins };

@@ -353,7 +353,6 @@ fn send_lldp(router: &Router) {
             )
         };
         assert_eq!(sent, 60, "{}", std::io::Error::last_os_error());
-        Ok::<_, std::io::Error>(())
     });
 }
 
