@@ -7,7 +7,10 @@ use aya::{
 };
 use weir_shared_maps::names;
 
-use super::{Error, Result, instance::take, objects::BASELINE};
+use super::{
+    Error, Result,
+    objects::{BASELINE, take},
+};
 
 /// An attached plain redirect; detached when dropped.
 pub struct Redirect {
