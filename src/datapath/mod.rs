@@ -13,7 +13,7 @@
 //! | [`prepare`], [`stack`] | makes a device a redirect target, and undoes it; TC programs for what the stack sends |
 //! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
 //! | [`objects`] | the committed eBPF objects and how they are loaded |
-//! | [`baseline`], [`meter`] | the plain redirect and the ring meter that the lab compares with |
+//! | [`baseline`], [`meter`], [`rival`] | the plain redirect, the ring meter and the rival that the lab compares with |
 //! | [`probe`] | what a device can do, for `weir probe` |
 
 pub mod baseline;
@@ -35,6 +35,7 @@ pub mod probe;
 pub mod reader;
 pub mod recipe;
 pub mod reload;
+pub mod rival;
 pub mod roster;
 pub mod stack;
 mod table;
