@@ -40,7 +40,7 @@ fn csfq_divides_its_rate_evenly_keeps_it_and_gives_every_drop_a_cause() {
 
         let known: u64 = run.drops.values().sum();
         assert_eq!(run.offered_pkts, run.delivered_pkts + known, "{family}: {:?}", run.drops);
-        assert_eq!((run.silent_drops, lab.link_errors), (0, 0));
+        assert_eq!((run.silent_drops, lab.link_errors, run.ring_drops.unwrap_or(0)), (0, 0, 0));
         let counters = &run.classes[0].counters;
         assert_eq!(counters["seen"], run.offered_pkts, "{family}: {counters:?}");
         assert_eq!(counters["accepted"], run.delivered_pkts, "{family}: {counters:?}");
@@ -62,4 +62,18 @@ fn csfq_divides_its_rate_evenly_keeps_it_and_gives_every_drop_a_cause() {
         );
         assert!(rate < 1.01 && (0.95..1.05).contains(&median), "{family}: {rate} and {median} of the rate");
     }
+}
+
+#[test]
+fn what_the_ring_refuses_is_told_from_what_csfq_drops() {
+    let Some(_machine) = privileged("what_the_ring_refuses_is_told_from_what_csfq_drops") else { return };
+    // More than the link carries is let through.
+    let text = FLOODS.replace("9mbit", "25mbit").replace("\"4s\"", "\"3s\"").replace("= 500", "= 100");
+    let experiment = Experiment::parse("floods.toml", &text).unwrap();
+    let report = run(&experiment, &Stop::default(), &mut ()).unwrap();
+    let run = &report.runs[0];
+    let refused = run.ring_drops.unwrap();
+    assert!(refused > 0 && run.drops["fairness"] > 0, "{:?}", run.drops);
+    assert_eq!(refused, run.silent_drops, "{:?}", run.drops);
+    assert_eq!(run.classes[0].counters["accepted"], run.delivered_pkts + refused);
 }
