@@ -15,7 +15,7 @@
 //! | [`prepare`], [`stack`] | makes a device a redirect target, and undoes it; TC programs for what the stack sends |
 //! | [`pins`] | the directory in the BPF file system, its lock, its clean-up |
 //! | [`objects`] | the committed eBPF objects and how they are loaded |
-//! | [`baseline`], [`meter`] | the plain redirect and the ring meter that the lab compares with |
+//! | [`baseline`], [`meter`], [`rival`] | the plain redirect, the ring meter and the rival that the lab compares with |
 //! | [`probe`] | what a device can do, for `weir probe` |
 
 pub mod baseline;
@@ -42,6 +42,7 @@ pub mod reader;
 pub mod recipe;
 pub mod reload;
 mod requirements;
+pub mod rival;
 pub mod roster;
 mod snapshot;
 pub mod stack;

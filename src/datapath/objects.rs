@@ -21,6 +21,9 @@ pub static EGRESS: Object =
 /// The programs that decide nothing.
 pub static BASELINE: Object =
     Object { name: "baseline", bytes: include_bytes_aligned!("objects/weir-baseline.bpf.o") };
+/// The rival that the lab compares with.
+pub static RIVAL: Object =
+    Object { name: "rival", bytes: include_bytes_aligned!("objects/weir-rival.bpf.o") };
 
 /// A program's name and the link that keeps it attached.
 pub type NamedLink = (&'static str, FdLink);

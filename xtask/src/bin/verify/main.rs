@@ -14,7 +14,7 @@ use aya::{
     programs::{BtfTracePoint, ProgramInfo, RawTracePoint, SchedClassifier, Xdp},
 };
 use clap::Parser;
-use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object};
+use weir::datapath::objects::{BASELINE, EGRESS, INGRESS, Object, RIVAL};
 use weir_shared_maps::{
     ACTION_DIVERT, ACTION_DROP, ACTION_MARK, ACTION_SPILL, AQM_CODEL, AQM_NONE, AQM_PI2, AQM_PIE,
     DRIVER_NONE, DRIVER_TUN, DRIVER_VETH, DRIVER_VIRTIO, FRAMING_PTM, MAX_CLASSES, MODE_BOTTLENECK,
@@ -153,6 +153,9 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
     ] {
         note(program.to_owned(), load(&BASELINE, program, &[], btf.as_ref()));
     }
+    // 100 Mbit/s. Without a pace there is nothing to verify.
+    let pace = [(names::GLOBAL_RIVAL_PACE_MULT, 80 << 25), (names::GLOBAL_RIVAL_PACE_SHIFT, 25)];
+    note(names::PROG_RIVAL.to_owned(), load(&RIVAL, names::PROG_RIVAL, &pace, btf.as_ref()));
     for (vlans, meta) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let name = format!("{} vlans={vlans} meta={meta}", names::PROG_INGRESS);
         let globals = [(names::GLOBAL_VLANS, vlans), (names::GLOBAL_META, meta)];
