@@ -41,8 +41,8 @@ pub struct Weir {
 }
 
 impl Weir {
-    /// One for each of a port's `count` rings, as user space leaves the maps before it attaches a program (`write_ports` of
-    /// `src/datapath/instance.rs`). The AQM's generators are seeded by `random`, as by the clock they would be.
+    /// One for each of a port's `count` rings, as user space leaves the maps before it attaches a program (`write` of
+    /// `src/datapath/ports.rs`). The AQM's generators are seeded by `random`, as by the clock they would be.
     pub fn of_port(config: &PortConfig, rings: Rings, count: u32, mut random: Random) -> Vec<Self> {
         let ring_slots = if config.mode == MODE_VIRTUAL { 0 } else { rings.slots };
         let config = PortConfig { rings: count, ring_slots, ..*config };
