@@ -47,6 +47,8 @@ pub enum Contender {
     FibEgress,
     /// weir, the port's ring being the queue, no rate.
     Weir,
+    /// The same, with flows that divert into an HTB class of 100 Gbit/s once the ring stands; here it does not.
+    WeirHybrid,
     /// weir, a meter and virtual queue of 100 Gbit/s.
     WeirPolicer,
     /// weir, one class of 100 Gbit/s.
@@ -75,12 +77,13 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
         Self::Weir,
+        Self::WeirHybrid,
         Self::WeirPolicer,
         Self::WeirOneClass,
         Self::WeirEightClasses,
@@ -103,6 +106,7 @@ impl Contender {
             Self::Fib => "FIB + redirect",
             Self::FibEgress => "FIB + redirect + trivial egress",
             Self::Weir => "weir",
+            Self::WeirHybrid => "weir, hybrid",
             Self::WeirPolicer => "weir, policer",
             Self::WeirOneClass => "weir, 1 class",
             Self::WeirEightClasses => "weir, 8 classes",
@@ -133,6 +137,7 @@ impl Contender {
             | Self::Fib
             | Self::FibEgress
             | Self::Weir
+            | Self::WeirHybrid
             | Self::WeirPolicer
             | Self::WeirOneClass
             | Self::WeirEightClasses
@@ -180,10 +185,12 @@ impl Stage {
                 Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
                 Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, true)?,
                 Contender::Kernel => baseline(names::PROG_BASE_PASS, target, false)?,
+                Contender::WeirHybrid => {
+                    htb()?;
+                    return Ok((None, attached));
+                }
                 Contender::KernelHtb => {
-                    run("tc", &format!("qdisc replace dev {WAN} root handle 1: htb default 10"))?;
-                    let class = "classid 1:10 htb rate 100gbit ceil 100gbit quantum 1514";
-                    run("tc", &format!("class add dev {WAN} parent 1: {class}"))?;
+                    htb()?;
                     baseline(names::PROG_BASE_PASS, target, false)?
                 }
             };
@@ -209,6 +216,7 @@ impl Stage {
         let turn = || {
             let started = match self.contender {
                 Contender::Weir => Some(weir("mode = \"bottleneck\"\n", 0)?),
+                Contender::WeirHybrid => Some(weir(HYBRID, 0)?),
                 Contender::WeirClasses => Some(weir(CLASSES, 0)?),
                 Contender::WeirFewFound => Some(weir(&subscribers("up"), FEW)?),
                 Contender::WeirManyFound => Some(weir(&subscribers("up"), MANY)?),
@@ -344,6 +352,7 @@ impl Turn<'_> {
             | Contender::Fib
             | Contender::FibEgress
             | Contender::Weir
+            | Contender::WeirHybrid
             | Contender::WeirPolicer
             | Contender::WeirOneClass
             | Contender::WeirEightClasses
@@ -368,6 +377,14 @@ impl Turn<'_> {
         );
         Ok(())
     }
+}
+
+/// A shaper on `wan0` that is faster than everything here.
+fn htb() -> Result<()> {
+    run("tc", &format!("qdisc replace dev {WAN} root handle 1: htb default 10"))?;
+    let class = "classid 1:10 htb rate 100gbit ceil 100gbit quantum 1514";
+    run("tc", &format!("class add dev {WAN} parent 1: {class}"))?;
+    Ok(())
 }
 
 /// Loads a program of the baseline object, with the port in its devmap.
@@ -410,6 +427,9 @@ fn classes(count: u32, keys: &str) -> String {
     let classes: String = (0..count).map(class).collect();
     format!("mode = \"policer\"\nrate = \"100gbit\"\n{classes}")
 }
+
+/// Hybrid mode: XDP while the ring is short, the device's queueing discipline while it stands.
+const HYBRID: &str = "mode = \"bottleneck\"\non_congested = \"divert\"\non_full = \"divert\"\n";
 
 /// Rules of which the last matches the frame.
 const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[[port.class]]\nname = \"b\"\n\

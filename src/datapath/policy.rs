@@ -4,19 +4,20 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::Path;
 
-use aya::EbpfLoader;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
 use weir_shared_maps::{
     AQM_NONE, BackOff, CLASS_NONE, ClassConfig, ClassPlace, DIM_DESTINATION, DIM_DESTINATION_PORT, DIM_DSCP,
     DIM_PROTOCOL, DIM_SIZE, DIM_SOURCE, DIM_SOURCE_PORT, DIM_VLAN, ENTRY4_WORDS, ENTRY6_WORDS, FLAG_ECN,
-    HASH_FLOW, MAX_CLASSES, MAX_PLANS, MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES,
-    STICKY_BUCKETS, SubscriberControl, names,
+    MAX_CLASSES, MAX_PLANS, MAX_RULES, PlanConfig, PortConfig, PrefixMasks, SIZE_ENTRIES, STICKY_BUCKETS,
+    SubscriberControl, names,
 };
 use zerocopy::FromZeros as _;
 
 use super::batch::BatchMap;
+use super::objects::INGRESS;
 use super::reader::array;
 use super::roster::{Member, Roster};
 use super::table::{Meters, Table, buckets_for};
@@ -161,6 +162,7 @@ pub struct IngressConstants {
     plan_classes: u32,
     hashes: u32,
     seed: u32,
+    long_way: bool,
     actions: u32,
     rules: Vec<u64>,
     all_rules: u64,
@@ -174,10 +176,8 @@ impl IngressConstants {
         let marks = ports.iter().any(|port| port.flags & FLAG_ECN != 0 && port.aqm != AQM_NONE);
         let policy = classes || subscribers;
         let meta = if policy { 2 } else { u32::from(marks) };
-        let moves = moves_flows(config);
-        let flow = if moves { HASH_FLOW } else { 0 };
         Self {
-            program: if policy || moves { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS },
+            program: if policy { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS },
             meta,
             // Without classes there is nothing that a rule could say.
             dimensions: if classes { compiled.dimensions } else { 0 },
@@ -187,7 +187,8 @@ impl IngressConstants {
             plan_classes: u32::from(
                 subscribers && config.policy.plans.iter().any(|plan| plan.class.is_some()),
             ),
-            hashes: config.ports.iter().fold(flow, |all, port| all | hashes(port)),
+            hashes: config.ports.iter().fold(0, |all, port| all | hashes(port)),
+            long_way: !policy && moves_flows(config),
             actions: actions(config),
             seed: random() as u32,
         }
@@ -196,6 +197,23 @@ impl IngressConstants {
     /// The program that does what the configuration asks for.
     pub fn program(&self) -> &'static str {
         self.program
+    }
+
+    /// Loads the program that looks at flows where [`Self::program`] leaves it to another one, and leaves it for that of device
+    /// `index`; the array keeps it.
+    pub(super) fn load_long_way(&self, ebpf: &mut Ebpf, index: u32) -> Result<()> {
+        if !self.long_way {
+            return Ok(());
+        }
+        let name = names::PROG_INGRESS_POLICY;
+        let program = INGRESS.xdp(ebpf, name)?;
+        program.load().map_err(Error::program("load", name, None))?;
+        let fd =
+            program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(Error::program("load", name, None))?;
+        let missing = || Error::MissingPart { object: INGRESS.name, part: names::MAP_LONG_WAY };
+        let map = ebpf.map_mut(names::MAP_LONG_WAY).ok_or_else(missing)?;
+        let mut programs = ProgramArray::try_from(map).map_err(Error::map(names::MAP_LONG_WAY))?;
+        programs.set(index, &fd, 0).map_err(Error::map(names::MAP_LONG_WAY))
     }
 
     /// The constants of the program of ingress device `index`.
