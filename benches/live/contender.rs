@@ -11,8 +11,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use weir::{
     config::Config,
-    datapath::{Instance, StartOptions, netdev, objects::BASELINE},
+    datapath::{Instance, StartOptions, netdev, objects::BASELINE, rival},
 };
+use weir_aqm::Rate;
 use weir_shared_maps::{CounterId, IngressCounter, PortCounter, names};
 
 use super::{
@@ -45,6 +46,8 @@ pub enum Contender {
     Fib,
     /// The same into a devmap entry whose program passes.
     FibEgress,
+    /// The same into a devmap entry whose program divides 100 Gbit/s by estimated rates.
+    FibCsfq,
     /// weir, the port's ring being the queue, no rate.
     Weir,
     /// The same, with flows that divert into an HTB class of 100 Gbit/s once the ring stands; here it does not.
@@ -77,11 +80,12 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
+        Self::FibCsfq,
         Self::Weir,
         Self::WeirHybrid,
         Self::WeirPolicer,
@@ -105,6 +109,7 @@ impl Contender {
             Self::Redirect => "redirect",
             Self::Fib => "FIB + redirect",
             Self::FibEgress => "FIB + redirect + trivial egress",
+            Self::FibCsfq => "FIB + redirect + CSFQ",
             Self::Weir => "weir",
             Self::WeirHybrid => "weir, hybrid",
             Self::WeirPolicer => "weir, policer",
@@ -136,6 +141,7 @@ impl Contender {
             | Self::Redirect
             | Self::Fib
             | Self::FibEgress
+            | Self::FibCsfq
             | Self::Weir
             | Self::WeirHybrid
             | Self::WeirPolicer
@@ -180,18 +186,24 @@ impl Stage {
                 | Contender::WeirManyFound
                 | Contender::WeirFew
                 | Contender::WeirMany => return Ok((None, attached)),
-                Contender::Drop | Contender::SpreadDrop => baseline(names::PROG_BASE_DROP, target, false)?,
-                Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
-                Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
-                Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, true)?,
-                Contender::Kernel => baseline(names::PROG_BASE_PASS, target, false)?,
+                Contender::Drop | Contender::SpreadDrop => baseline(names::PROG_BASE_DROP, target, None)?,
+                Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, None)?,
+                Contender::Fib => baseline(names::PROG_BASE_FIB, target, None)?,
+                Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, Some(&trivial_egress()?))?,
+                Contender::FibCsfq => {
+                    let pace = Rate::from_bits_per_second(100_000_000_000).pace();
+                    let rival =
+                        rival::Program::load(pace.ok_or_else(|| miette!("100 Gbit/s have no pace"))?)?;
+                    baseline(names::PROG_BASE_FIB, target, Some(rival.fd()))?
+                }
+                Contender::Kernel => baseline(names::PROG_BASE_PASS, target, None)?,
                 Contender::WeirHybrid => {
                     htb()?;
                     return Ok((None, attached));
                 }
                 Contender::KernelHtb => {
                     htb()?;
-                    baseline(names::PROG_BASE_PASS, target, false)?
+                    baseline(names::PROG_BASE_PASS, target, None)?
                 }
             };
             attached.push(attach_pass()?);
@@ -230,6 +242,7 @@ impl Stage {
                 | Contender::Redirect
                 | Contender::Fib
                 | Contender::FibEgress
+                | Contender::FibCsfq
                 | Contender::SpreadDrop
                 | Contender::Kernel
                 | Contender::KernelHtb => None,
@@ -351,6 +364,7 @@ impl Turn<'_> {
             Contender::Redirect
             | Contender::Fib
             | Contender::FibEgress
+            | Contender::FibCsfq
             | Contender::Weir
             | Contender::WeirHybrid
             | Contender::WeirPolicer
@@ -387,19 +401,21 @@ fn htb() -> Result<()> {
     Ok(())
 }
 
-/// Loads a program of the baseline object, with the port in its devmap.
-fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
+/// The devmap program that passes.
+fn trivial_egress() -> Result<ProgramFd> {
+    let mut ebpf = open(&[])?;
+    let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_EGRESS)?;
+    program.load().into_diagnostic()?;
+    program.fd().into_diagnostic()?.try_clone().into_diagnostic()
+}
+
+/// Loads a program of the baseline object, with the port in its devmap, and before the port's ring a program that the
+/// devmap's entry keeps loaded.
+fn baseline(name: &'static str, target: u32, egress: Option<&ProgramFd>) -> Result<Program> {
     let mut ebpf = open(&[(names::GLOBAL_BASE_TARGET, target)])?;
-    let chained: Option<ProgramFd> = if egress {
-        let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_EGRESS)?;
-        program.load().into_diagnostic()?;
-        Some(program.fd().into_diagnostic()?.try_clone().into_diagnostic()?)
-    } else {
-        None
-    };
     let map = ebpf.map_mut(names::MAP_BASE_DEVMAP).ok_or_else(|| miette!("the object has no devmap"))?;
     let mut devmap = DevMapHash::try_from(map).into_diagnostic()?;
-    devmap.insert(target, target, chained.as_ref(), 0).into_diagnostic()?;
+    devmap.insert(target, target, egress, 0).into_diagnostic()?;
     BASELINE.xdp(&mut ebpf, name)?.load().into_diagnostic()?;
     Ok(Program::Baseline(ebpf, name))
 }

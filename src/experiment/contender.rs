@@ -25,13 +25,14 @@ pub const LAB: &[&str] = &[
     "weir+tbf",
     "weir+fq_codel",
     "weir+cake",
+    "csfq",
 ];
 
 /// What only the lab can run: weir in front of a queueing discipline of the kernel's.
 pub const ONLY_LAB: &[&str] = &["weir+htb", "weir+tbf", "weir+fq_codel", "weir+cake"];
 
 /// What only the simulator can run.
-pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp", "csfq"];
+pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp"];
 
 /// All names.
 pub fn all() -> impl Iterator<Item = &'static str> {

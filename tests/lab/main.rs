@@ -5,6 +5,7 @@
 
 mod hybrid;
 mod identity;
+mod rival;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

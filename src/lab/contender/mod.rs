@@ -2,6 +2,7 @@
 //!
 //! Each has a file. A contender is prepared on a topology of its own and detaches when its [`Attached`] is dropped.
 
+mod csfq;
 mod hybrid;
 mod kernel;
 mod qdisc;
@@ -129,6 +130,7 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "weir+tbf" => Box::new(hybrid::Hybrid { name: "weir+tbf", shaped: qdisc::Shaped::Tbf }),
         "weir+fq_codel" => Box::new(hybrid::Hybrid { name: "weir+fq_codel", shaped: qdisc::Shaped::FqCodel }),
         "weir+cake" => Box::new(hybrid::Hybrid { name: "weir+cake", shaped: qdisc::Shaped::Cake }),
+        "csfq" => Box::new(csfq::Csfq),
         other => {
             return Err(Error::UnknownContender { name: other.to_owned(), known: contender::LAB.join(", ") });
         }
