@@ -88,6 +88,7 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_BACK_OFF, array(size_of::<BackOff>(), Some(MAX_PORTS * MAX_CLASSES))),
         (names::MAP_STICKY, array(size_of::<StickyState>(), None)),
         (names::MAP_DIVERT, array(size_of::<DivertState>(), Some(MAX_PORTS))),
+        (names::MAP_LONG_WAY, (BPF_MAP_TYPE_PROG_ARRAY, 4, 4, Some(MAX_INGRESS))),
         (names::MAP_PAUSE, array(size_of::<PauseState>(), Some(MAX_PORTS))),
         (names::MAP_EVENTS, (BPF_MAP_TYPE_RINGBUF, 0, 0, Some(EVENTS_BYTES))),
     ])

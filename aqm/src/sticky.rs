@@ -67,15 +67,18 @@ const WAY_MASK: u64 = 3;
 pub struct StickyVars {
     /// Its way.
     pub way: Way,
-    /// When it was sent there, in steps of 4 ns.
+    /// When it was sent there, in steps of 4 ns; at the latest, where nobody saw it.
     pub sent: Nanos,
+    /// Nobody saw the packet: it went straight while the port rested ([`StickyVars::awake_since`]).
+    pub unseen: bool,
 }
 
 impl StickyVars {
     /// Out of a map's word.
     #[inline(always)]
     pub const fn from_word(word: u64) -> Self {
-        Self { way: Way::from_u64(word & WAY_MASK), sent: Nanos::from_nanos(word & !WAY_MASK) }
+        let sent = Nanos::from_nanos(word & !WAY_MASK);
+        Self { way: Way::from_u64(word & WAY_MASK), sent, unseen: false }
     }
 
     /// As a map's word. The instant is rounded up: a packet never counts as older than it is.
@@ -87,7 +90,19 @@ impl StickyVars {
     /// A packet that is sent by `way` at `now`.
     #[inline(always)]
     pub const fn sent_by(way: Way, now: Nanos) -> Self {
-        Self { way, sent: now }
+        Self { way, sent: now, unseen: false }
+    }
+
+    /// The same at a port that has been awake since `since`, and rested before that or was never awake: while a port rests all
+    /// packets go straight, and nobody remembers them. What was sent by another way within [`IDLE`] of `since` was sent after the
+    /// rest ([`may_rest`]).
+    #[inline(always)]
+    pub fn awake_since(self, since: Nanos) -> Self {
+        let remembered = match self.way {
+            Way::Straight => self.sent >= since,
+            Way::Diverted | Way::Spilled => !self.is_idle_at(since),
+        };
+        if remembered { self } else { Self { way: Way::Straight, sent: since, unseen: true } }
     }
 
     /// Whether the packet has left its queue, where everything that entered the queue before `passed` has left it: the
@@ -111,6 +126,24 @@ impl StickyVars {
     }
 }
 
+/// How exactly a port's last activity is known.
+pub const ACTIVE_GRAIN: Nanos = SETTLE;
+
+/// Whether a port whose signal is clear may rest: nobody looks at its flows any more, and all go straight, until a signal
+/// rises. `active` is when a signal stood or a packet left by another way than straight, to within [`ACTIVE_GRAIN`].
+///
+/// Every packet that left by another way is in no queue any more.
+#[inline(always)]
+pub fn may_rest(active: Nanos, now: Nanos) -> bool {
+    active.saturating_add(IDLE).saturating_add(ACTIVE_GRAIN).saturating_add(ACTIVE_GRAIN) <= now
+}
+
+/// The latest activity as it is to be stored at `now`, an active moment; `None` where what is stored will do.
+#[inline(always)]
+pub fn active_at(active: Nanos, now: Nanos) -> Option<Nanos> {
+    (active.saturating_add(ACTIVE_GRAIN) <= now).then_some(now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +164,42 @@ mod tests {
     fn a_flow_that_was_never_seen_is_free() {
         let flow = StickyVars::from_word(0);
         assert!(flow.has_left(Nanos::ZERO) && flow.is_in_queue_at(Nanos::ZERO));
+    }
+
+    #[test]
+    fn what_was_sent_while_the_port_rested_was_sent_straight_at_the_last_moment_before_it_woke() {
+        let since = Nanos::from_secs(100);
+        let unseen = StickyVars { way: Way::Straight, sent: since, unseen: true };
+        let before = |by: Nanos| since.saturating_sub(by);
+        let seen = |way, sent| StickyVars::sent_by(way, sent).awake_since(since);
+        assert_eq!(StickyVars::default().awake_since(since), unseen);
+        assert_eq!(seen(Way::Straight, before(Nanos::from_nanos(4))), unseen);
+        assert_eq!(seen(Way::Straight, since), StickyVars::sent_by(Way::Straight, since));
+        for way in [Way::Diverted, Way::Spilled] {
+            assert_eq!(seen(way, before(IDLE)), unseen);
+            let late = before(IDLE).saturating_add(Nanos::from_nanos(4));
+            assert_eq!(seen(way, late), StickyVars::sent_by(way, late));
+        }
+        assert!(!unseen.is_in_queue_at(since) && unseen.is_in_queue_at(since.saturating_add(FLUSH)));
+    }
+
+    #[test]
+    fn no_port_rests_while_a_packet_that_left_by_another_way_may_still_wait() {
+        let sent = Nanos::from_secs(100);
+        // As early as the grain lets the stored moment be.
+        let stored = sent.saturating_sub(ACTIVE_GRAIN).saturating_add(Nanos::from_nanos(1));
+        assert_eq!(active_at(stored, sent), None);
+        assert_eq!(active_at(sent.saturating_sub(ACTIVE_GRAIN), sent), Some(sent));
+        let rests = (0..3_000_000_u64).step_by(1_000).find_map(|us| {
+            let now = sent.saturating_add(Nanos::from_micros(us));
+            may_rest(stored, now).then_some(now)
+        });
+        let rests = rests.unwrap();
+        for way in [Way::Diverted, Way::Spilled] {
+            let flow = StickyVars::sent_by(way, sent);
+            assert!(flow.is_idle_at(rests));
+            assert!(flow.awake_since(rests).unseen, "it woke at once, and what went before is not trusted");
+        }
     }
 
     #[test]

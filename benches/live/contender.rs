@@ -50,6 +50,8 @@ pub enum Contender {
     FibCsfq,
     /// weir, the port's ring being the queue, no rate.
     Weir,
+    /// The same, with flows that divert into an HTB class of 100 Gbit/s once the ring stands; here it does not.
+    WeirHybrid,
     /// weir, a meter and virtual queue of 100 Gbit/s.
     WeirPolicer,
     /// weir, one class of 100 Gbit/s.
@@ -78,13 +80,14 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
         Self::FibCsfq,
         Self::Weir,
+        Self::WeirHybrid,
         Self::WeirPolicer,
         Self::WeirOneClass,
         Self::WeirEightClasses,
@@ -108,6 +111,7 @@ impl Contender {
             Self::FibEgress => "FIB + redirect + trivial egress",
             Self::FibCsfq => "FIB + redirect + CSFQ",
             Self::Weir => "weir",
+            Self::WeirHybrid => "weir, hybrid",
             Self::WeirPolicer => "weir, policer",
             Self::WeirOneClass => "weir, 1 class",
             Self::WeirEightClasses => "weir, 8 classes",
@@ -139,6 +143,7 @@ impl Contender {
             | Self::FibEgress
             | Self::FibCsfq
             | Self::Weir
+            | Self::WeirHybrid
             | Self::WeirPolicer
             | Self::WeirOneClass
             | Self::WeirEightClasses
@@ -192,10 +197,12 @@ impl Stage {
                     baseline(names::PROG_BASE_FIB, target, Some(rival.fd()))?
                 }
                 Contender::Kernel => baseline(names::PROG_BASE_PASS, target, None)?,
+                Contender::WeirHybrid => {
+                    htb()?;
+                    return Ok((None, attached));
+                }
                 Contender::KernelHtb => {
-                    run("tc", &format!("qdisc replace dev {WAN} root handle 1: htb default 10"))?;
-                    let class = "classid 1:10 htb rate 100gbit ceil 100gbit quantum 1514";
-                    run("tc", &format!("class add dev {WAN} parent 1: {class}"))?;
+                    htb()?;
                     baseline(names::PROG_BASE_PASS, target, None)?
                 }
             };
@@ -221,6 +228,7 @@ impl Stage {
         let turn = || {
             let started = match self.contender {
                 Contender::Weir => Some(weir("mode = \"bottleneck\"\n", 0)?),
+                Contender::WeirHybrid => Some(weir(HYBRID, 0)?),
                 Contender::WeirClasses => Some(weir(CLASSES, 0)?),
                 Contender::WeirFewFound => Some(weir(&subscribers("up"), FEW)?),
                 Contender::WeirManyFound => Some(weir(&subscribers("up"), MANY)?),
@@ -358,6 +366,7 @@ impl Turn<'_> {
             | Contender::FibEgress
             | Contender::FibCsfq
             | Contender::Weir
+            | Contender::WeirHybrid
             | Contender::WeirPolicer
             | Contender::WeirOneClass
             | Contender::WeirEightClasses
@@ -382,6 +391,14 @@ impl Turn<'_> {
         );
         Ok(())
     }
+}
+
+/// A shaper on `wan0` that is faster than everything here.
+fn htb() -> Result<()> {
+    run("tc", &format!("qdisc replace dev {WAN} root handle 1: htb default 10"))?;
+    let class = "classid 1:10 htb rate 100gbit ceil 100gbit quantum 1514";
+    run("tc", &format!("class add dev {WAN} parent 1: {class}"))?;
+    Ok(())
 }
 
 /// The devmap program that passes.
@@ -426,6 +443,9 @@ fn classes(count: u32, keys: &str) -> String {
     let classes: String = (0..count).map(class).collect();
     format!("mode = \"policer\"\nrate = \"100gbit\"\n{classes}")
 }
+
+/// Hybrid mode: XDP while the ring is short, the device's queueing discipline while it stands.
+const HYBRID: &str = "mode = \"bottleneck\"\non_congested = \"divert\"\non_full = \"divert\"\n";
 
 /// Rules of which the last matches the frame.
 const CLASSES: &str = "[[port.class]]\nname = \"a\"\nfairness = \"host+flow\"\n[[port.class]]\nname = \"b\"\n\

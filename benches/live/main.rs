@@ -32,7 +32,7 @@ struct Args {
     /// The CPU that does everything; the last one by default.
     #[arg(long)]
     cpu: Option<usize>,
-    /// Measure those contenders alone whose names contain this; may be repeated. Their generators are measured, too.
+    /// Measure those contenders alone whose name is this, or else contains it; may be repeated. Their generators are measured, too.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Write everything measured, sample by sample.
@@ -54,7 +54,11 @@ fn main() -> Result<()> {
 
     let mut stages = Vec::new();
     let asked = |contender: &Contender| {
-        args.only.is_empty() || args.only.iter().any(|text| contender.name().contains(text.as_str()))
+        let is = |text: &String| match Contender::ALL.into_iter().find(|other| other.name() == text) {
+            Some(other) => other == *contender,
+            None => contender.name().contains(text.as_str()),
+        };
+        args.only.is_empty() || args.only.iter().any(is)
     };
     let generators: Vec<Contender> =
         Contender::ALL.into_iter().filter(asked).map(Contender::generator).collect();

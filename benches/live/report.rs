@@ -69,6 +69,7 @@ impl Report {
         };
         let pairs = [
             (Contender::Weir, Contender::Fib),
+            (Contender::WeirHybrid, Contender::Weir),
             (Contender::WeirPolicer, Contender::Fib),
             (Contender::Weir, Contender::FibEgress),
             (Contender::Kernel, Contender::Weir),

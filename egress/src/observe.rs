@@ -1,7 +1,9 @@
 //! After each batch: what the ring says about its queue, its drain rate and its signal.
 
 use weir_aqm::{Bytes, DrainParams, Level, Nanos, Pace, SignalParams, SignalVars, history};
-use weir_shared_maps::{DrainState, FLAG_TC, HistoryEntry, PortConfig, SignalState};
+use weir_shared_maps::{
+    DrainState, FLAG_DIVERTS, FLAG_TC, HistoryEntry, MODE_POLICER, PortConfig, SignalState,
+};
 
 use crate::{
     convert::{drain_from_map, drain_to_map, pace_from_map, pace_of_word, signal_from_map, signal_to_map},
@@ -166,6 +168,13 @@ pub fn observe_blind(config: &PortConfig, blind: &Blind, signal: &mut SignalStat
     renewed(signal, before, &vars);
 }
 
+/// Whether the signal of a ring that can be read tells of the meter as well: where a policed port diverts, what the meter is about
+/// to refuse is to wait in the device's queueing discipline, and the ring stays empty all the while.
+#[inline(always)]
+pub const fn meter_speaks(config: &PortConfig) -> bool {
+    config.mode == MODE_POLICER && config.flags & FLAG_DIVERTS != 0
+}
+
 /// Whether anybody is there to back off: nothing is redirected to a port that the kernel forwards to.
 #[inline(always)]
 const fn is_heard(config: &PortConfig) -> bool {
@@ -243,6 +252,14 @@ mod tests {
         let tc = PortConfig { flags: FLAG_TC, ..config() };
         observe(&tc, &look(2_000_000, 1000, 1000), &mut drain, &mut signal);
         assert_eq!(signal, SignalState::new_zeroed());
+    }
+
+    #[test]
+    fn the_meter_of_a_policed_port_speaks_where_the_port_diverts_and_nowhere_else() {
+        let policer = PortConfig { mode: MODE_POLICER, ..config() };
+        assert!(!meter_speaks(&policer));
+        assert!(meter_speaks(&PortConfig { flags: FLAG_DIVERTS, ..policer }));
+        assert!(!meter_speaks(&PortConfig { flags: FLAG_DIVERTS, ..config() }));
     }
 
     #[test]

@@ -50,7 +50,12 @@ pub struct Pressure {
     pub level: Level,
     /// Probability of a mark or drop at [`Level::Congested`], Q0.32.
     pub probability: u32,
+    /// When the level was entered; a pause of the link partner has only just begun.
+    pub since: Nanos,
 }
+
+/// A queue that is full for this long is no burst's: the interval of RFC 8289 section 4.2.
+const STANDING: Nanos = Nanos::from_millis(100);
 
 impl Pressure {
     /// Reads the signal at `now`. While the link partner has paused the port, its ring counts as full. A signal that has
@@ -64,8 +69,14 @@ impl Pressure {
             ..SignalVars::default()
         };
         let paused = now < Nanos::from_nanos(signal.paused_until_ns);
-        let level = if paused { Level::Full } else { vars.level_at(now) };
-        Self { level, probability: signal.pressure_q32 }
+        let (level, since) = if paused { (Level::Full, now) } else { (vars.level_at(now), vars.since) };
+        Self { level, probability: signal.pressure_q32, since }
+    }
+
+    /// Whether the ring has been full for longer than a burst makes it.
+    #[inline(always)]
+    fn stands_full(&self, now: Nanos) -> bool {
+        self.level == Level::Full && self.since.saturating_add(STANDING) <= now
     }
 
     /// `ACTION_*` of a class at this level.
@@ -139,8 +150,10 @@ pub fn back_off<W: Ways>(
     match action {
         ACTION_DIVERT => {
             // Where the stack's frames enter the same ring, a packet that is in it already stays ahead.
-            let free = if !here || ways.ring_is_shared() {
+            let free = if !here {
                 flow.is_in_queue_at(now)
+            } else if ways.ring_is_shared() {
+                flow.is_in_queue_at(now) && (pressure.stands_full(now) || !is_sparse(flow, ways))
             } else {
                 flow.has_left(ways.ring_passed())
             };
@@ -152,6 +165,13 @@ pub fn back_off<W: Ways>(
         }
         _ => pressure.on_packet(action, ecn, random),
     }
+}
+
+/// Whether a flow of the ring has nothing in it: it makes no queue, and behind those that do it would wait in the stack for as long
+/// as they do. The way of RFC 8290 section 4.2 with new flows. Where a ring stays full, such flows are what fills it.
+#[inline(always)]
+fn is_sparse<W: Ways>(flow: &StickyVars, ways: &mut W) -> bool {
+    flow.unseen || flow.has_left(ways.ring_passed())
 }
 
 /// Whether a packet that is sent to the ring now stays behind those that were given to the stack.
@@ -241,7 +261,7 @@ mod tests {
 
     #[test]
     fn marks_go_to_all_of_ect1_to_a_part_of_ect0_and_to_nobody_else() {
-        let congested = Pressure { level: Level::Congested, probability: 1 << 31 };
+        let congested = Pressure { level: Level::Congested, probability: 1 << 31, since: Nanos::ZERO };
         for ecn in ECNS {
             for (random, struck) in [(0, true), ((1 << 31) - 1, true), (1 << 31, false), (u32::MAX, false)] {
                 let marked = ecn == Ecn::Ect1 || (ecn == Ecn::Ect0 && struck);
@@ -256,9 +276,15 @@ mod tests {
     #[test]
     fn a_full_ring_drops_everything_and_a_clear_one_nothing() {
         for (ecn, random) in ECNS.into_iter().zip([0, u32::MAX, 1, 2]) {
-            let at = |level| Pressure { level, probability: 0 }.on_packet(ACTION_DROP, ecn, random);
+            let at = |level| {
+                Pressure { level, probability: 0, since: Nanos::ZERO }.on_packet(ACTION_DROP, ecn, random)
+            };
             assert_eq!((at(Level::Full), at(Level::Clear)), (Backing::Drop, Backing::Go));
-            let none = Pressure { level: Level::Full, probability: u32::MAX }.on_packet(ACTION_NONE, ecn, 0);
+            let none = Pressure { level: Level::Full, probability: u32::MAX, since: Nanos::ZERO }.on_packet(
+                ACTION_NONE,
+                ecn,
+                0,
+            );
             assert_eq!(none, Backing::Go);
         }
     }
@@ -332,7 +358,7 @@ mod tests {
                     let flow = StickyVars::sent_by(way, NOW.saturating_sub(age));
                     for ecn in ECNS {
                         for facts in all_facts() {
-                            let pressure = Pressure { level, probability: 100 };
+                            let pressure = Pressure { level, probability: 100, since: Nanos::ZERO };
                             let decided =
                                 back_off(&pressure, NOW, &actions, (ecn, 99), &flow, &mut { facts });
                             let wanted = if level == Level::Clear { ACTION_NONE } else { action };
@@ -404,11 +430,13 @@ mod tests {
             if !flow.is_in_queue_at(NOW) {
                 return;
             }
-            let pressure = Pressure { level, probability: 100 };
+            let pressure = Pressure { level, probability: 100, since: Nanos::ZERO };
             let actions = actions(wanted, wanted);
             let decided = back_off(&pressure, NOW, &actions, (Ecn::Ect0, 99), &flow, &mut { facts });
             let full = level == Level::Full;
             let expected = match (wanted, flow.way) {
+                // Nothing of it is in the ring.
+                (ACTION_DIVERT, Way::Straight) if !full => Backing::Go,
                 (ACTION_DIVERT, _) => Backing::Divert,
                 // It returns from the stack first.
                 (ACTION_SPILL, Way::Diverted) => Backing::Go,
@@ -419,6 +447,37 @@ mod tests {
             };
             assert_eq!(decided, expected, "{wanted} {flow:?} full {full}");
         });
+    }
+
+    #[test]
+    fn a_ring_diverts_the_flows_that_fill_it_and_one_that_stays_full_all() {
+        every_case(|level, wanted, flow, facts, decided| {
+            let shared = facts.shared && flow.way == Way::Straight && flow.is_in_queue_at(NOW);
+            if !shared || wanted != ACTION_DIVERT || !facts.room {
+                return;
+            }
+            let fills = !facts.ring_passed;
+            let expected = if fills || level == Level::Full { Backing::Divert } else { Backing::Go };
+            assert_eq!(decided, expected, "{level:?} {flow:?} {facts:?}");
+        });
+        let facts = Facts {
+            shared: true,
+            ring_passed: false,
+            spill_passed: true,
+            qdisc_empty: true,
+            route: true,
+            spill_clear: true,
+            room: true,
+        };
+        let woken = StickyVars::default().awake_since(NOW.saturating_sub(Nanos::from_millis(5)));
+        let decided = |level, since| {
+            let pressure = Pressure { level, probability: 100, since };
+            let actions = actions(ACTION_DIVERT, ACTION_DIVERT);
+            back_off(&pressure, NOW, &actions, (Ecn::Ect0, 99), &woken, &mut { facts })
+        };
+        assert_eq!(decided(Level::Congested, Nanos::ZERO), Backing::Go, "nobody saw it fill the ring");
+        assert_eq!(decided(Level::Full, NOW.saturating_sub(Nanos::from_millis(99))), Backing::Go);
+        assert_eq!(decided(Level::Full, NOW.saturating_sub(STANDING)), Backing::Divert);
     }
 
     #[test]

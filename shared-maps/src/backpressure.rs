@@ -75,7 +75,7 @@ pub const STICKY_DIVERTED: u64 = 1;
 /// By the spill port.
 pub const STICKY_SPILLED: u64 = 2;
 
-/// State of one port's diversion into the stack.
+/// State of one port's flows that leave by other ways than its ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct DivertState {
@@ -83,7 +83,14 @@ pub struct DivertState {
     pub tat_ns: u64,
     /// When a flow's change of way was last told of, in units of 2^[`crate::TELL_SHIFT`] ns.
     pub told_tick: u64,
+    /// Since when flows are looked at, with the two lowest bits zero; 0 while the port rests: then all go straight, unseen. The
+    /// lowest bit is set while it is about to.
+    pub awake_ns: u64,
+    /// When a signal stood or a packet left by another way for the last time, to within a millisecond.
+    pub active_ns: u64,
 }
+
+const _: () = assert!(size_of::<DivertState>() == 32);
 
 /// Until when the link partner has paused a port (IEEE 802.3 annex 31B; by priority, IEEE 802.1Q clause 36).
 #[repr(C)]

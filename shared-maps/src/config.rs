@@ -47,6 +47,8 @@ pub const FLAG_ECN: u32 = 1;
 pub const FLAG_HEAD_SOJOURN: u32 = 2;
 /// [`PortConfig::flags`]: nothing is redirected to the port; its TC programs are the whole datapath.
 pub const FLAG_TC: u32 = 4;
+/// [`PortConfig::flags`]: flows of the port divert into the stack while its signal stands.
+pub const FLAG_DIVERTS: u32 = 8;
 
 /// [`PortConfig::stack`]: frames that the stack sends are not looked at beyond the ring's history.
 pub const STACK_IGNORE: u32 = 0;

@@ -95,6 +95,8 @@ pub const MAP_BACK_OFF: &str = "WEIR_BACK_OFF";
 pub const MAP_STICKY: &str = "WEIR_STICKY";
 /// Array: port index → [`crate::DivertState`].
 pub const MAP_DIVERT: &str = "WEIR_DIVERT";
+/// Program array: index of the ingress device → its [`PROG_INGRESS_POLICY`], for packets whose port does not rest.
+pub const MAP_LONG_WAY: &str = "WEIR_LONG_WAY";
 /// Array: port index → [`crate::PauseState`].
 pub const MAP_PAUSE: &str = "WEIR_PAUSE";
 /// Ring buffer of [`crate::Event`]s, minimum kernel 5.8.
@@ -105,7 +107,8 @@ pub const MAP_EVENTS: &str = "WEIR_EVENTS";
 pub const PRIVATE_MAPS: [&str; 3] = ["WEIR_DESK", "WEIR_WORK", "WEIR_STACK"];
 
 /// All maps that the two objects share through pins.
-pub const PINNED_MAPS: [&str; 46] = [
+pub const PINNED_MAPS: [&str; 47] = [
+    MAP_LONG_WAY,
     MAP_STACK_META,
     MAP_RULE_INGRESS,
     MAP_RULE_MARK,

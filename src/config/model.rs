@@ -85,7 +85,7 @@ pub struct Port {
     pub stack: Stack,
     /// What ingress does while the port's signal stands, where the port has no classes; each class has its own.
     pub back_off: BackOff,
-    /// Rate up to which diverted packets may enter the stack. Absent: the port's rate, or twice what its ring drains.
+    /// Rate up to which diverted packets may enter the stack. Absent: twice the port's rate, or twice what its ring drains.
     pub divert_rate: Option<Rate>,
 }
 

@@ -75,6 +75,7 @@ pub(super) fn attach_ingress(
     ];
     globals.extend(constants.globals(own.index as usize));
     let mut ebpf = INGRESS.open(shared, &globals)?;
+    constants.load_long_way(&mut ebpf, own.index)?;
     let name = constants.program();
     let program = INGRESS.xdp(&mut ebpf, name)?;
     program.load().map_err(Error::program("load", name, Some(&device.name)))?;

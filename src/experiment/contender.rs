@@ -1,7 +1,7 @@
 //! The names of the contenders: what an experiment file may ask for.
 
 use super::units::BitRate;
-use crate::config::back_off::{Action, BackOff};
+use crate::config::back_off::{Action, BackOff, diverts};
 use crate::config::{Algorithm, Config, Mode, Port, Stack};
 
 /// What the lab can run, in the order of its documentation. The simulator has all of them.
@@ -110,10 +110,6 @@ fn hybrid(port: &mut Port) {
     for back_off in back_offs(port) {
         (back_off.on_congested, back_off.on_full) = (Action::Divert, Action::Divert);
     }
-}
-
-fn diverts(port: &mut Port) -> bool {
-    back_offs(port).any(|back_off| back_off.does(Action::Divert))
 }
 
 /// Those that hold for the port's packets: its classes', or its own where it has none.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "functions that tests share are tests, too")]
 
+mod hybrid;
 mod identity;
 mod rival;
 

@@ -46,7 +46,7 @@ enum Task {
         /// The CPU that does everything [default: the last one]
         #[arg(long)]
         cpu: Option<u32>,
-        /// Measure those contenders alone whose names contain this, and their generators; may be repeated
+        /// Measure those contenders alone whose name is this, or else contains it, and their generators; may be repeated
         #[arg(long, value_name = "TEXT")]
         only: Vec<String>,
         /// Write everything measured, sample by sample

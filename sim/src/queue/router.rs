@@ -5,11 +5,15 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use weir_aqm::{Bytes, Conformance, Level, Nanos, StickyVars, gcra};
+use weir_aqm::{
+    Bytes, Conformance, Level, Nanos, StickyVars, gcra,
+    sticky::{active_at, may_rest},
+};
 use weir_egress::Decision;
 use weir_ingress::{Backing, Ways, back_off, is_sticky, stack_meter, way_of};
-use weir_shared_maps::{BackOff, PacketMeta, PortCounter, STICKY_BUCKETS};
+use weir_shared_maps::{ACTION_SPILL, BackOff, DivertState, PacketMeta, PortCounter, STICKY_BUCKETS};
 use weir_wire::Ecn;
+use zerocopy::FromZeros;
 
 use super::{
     Queue, RingQueue, Tally, View,
@@ -38,10 +42,12 @@ pub struct RouterConfig {
 pub struct Router {
     port: RingQueue<PortRing>,
     back_off: Vec<BackOff>,
+    /// Whether a class spills: then the port never rests.
+    spills: bool,
     /// Entries of `WEIR_STICKY`.
     flows: Vec<u64>,
-    /// Entry of `WEIR_DIVERT`: the meter's theoretical arrival time.
-    diverted_until: Nanos,
+    /// Entry of `WEIR_DIVERT`.
+    watch: DivertState,
     stack: Stack,
     spill: Option<SpillPort>,
     /// Which of several rings a flow's frames enter from the stack (`skb_tx_hash`, `net/core/dev.c` at v6.18).
@@ -71,8 +77,12 @@ impl Router {
         Self {
             port: config.port.build(rings, if rings.per_cpu { count } else { 1 }, random.split()),
             back_off: config.back_off.clone(),
+            spills: config
+                .back_off
+                .iter()
+                .any(|level| [level.on_congested, level.on_full].contains(&ACTION_SPILL)),
             flows: vec![0; STICKY_BUCKETS as usize],
-            diverted_until: Nanos::ZERO,
+            watch: DivertState::new_zeroed(),
             stack: Stack::new(&config.stack, random.split()),
             spill,
             queues: FlowHash::new(&mut random),
@@ -97,20 +107,37 @@ impl Router {
         if !is_sticky(&actions) {
             return pressure.on_packet(pressure.action(&actions), facts.0, facts.1);
         }
+        let rests = !self.spills && self.watch.awake_ns == 0;
+        if rests && ring.weir().is_quiet() {
+            // The port rests: nobody looks at its flows.
+            return Backing::Go;
+        }
         let Some(word) = self.flows.get_mut(bucket(&meta)) else { return Backing::Go };
         let mut ways = Live {
             port: &self.port,
             ring: (ring, view),
             actions: &actions,
             stack: &self.stack,
-            diverted_until: &mut self.diverted_until,
+            tat_ns: &mut self.watch.tat_ns,
             spill: self.spill.as_ref(),
             now,
             cpu,
             length: Bytes::new(packet.bytes.into()),
         };
+        if rests {
+            self.watch.awake_ns = clock(now).as_nanos().saturating_add(AWAKE_MASK) & !AWAKE_MASK;
+        }
         let flow = StickyVars::from_word(*word);
+        let since = Nanos::from_nanos(self.watch.awake_ns);
+        let flow = if self.spills { flow } else { flow.awake_since(since) };
         let backing = back_off(&pressure, clock(now), &actions, facts, &flow, &mut ways);
+        let away = matches!(backing, Backing::Divert | Backing::Spill);
+        let active = Nanos::from_nanos(self.watch.active_ns);
+        if away || pressure.level != Level::Clear {
+            self.watch.active_ns = active_at(active, clock(now)).unwrap_or(active).as_nanos();
+        } else if may_rest(active, clock(now)) {
+            self.watch.awake_ns = 0;
+        }
         if let Some(way) = way_of(backing) {
             *word = StickyVars::sent_by(way, clock(now)).to_word();
         }
@@ -136,6 +163,9 @@ impl Router {
     }
 }
 
+/// The bits of `DivertState::awake_ns` that are no time.
+const AWAKE_MASK: u64 = 3;
+
 /// Where a flow's word lies.
 const fn bucket(meta: &PacketMeta) -> usize {
     (meta.flow_hash & (STICKY_BUCKETS - 1)) as usize
@@ -147,7 +177,7 @@ struct Live<'a> {
     ring: (&'a PortRing, View),
     actions: &'a BackOff,
     stack: &'a Stack,
-    diverted_until: &'a mut Nanos,
+    tat_ns: &'a mut u64,
     spill: Option<&'a SpillPort>,
     now: Nanos,
     cpu: u32,
@@ -191,10 +221,10 @@ impl Ways for Live<'_> {
     fn stack_takes(&mut self) -> bool {
         let drain = || Some(self.ring.0.weir().drain_pace());
         let Some(meter) = stack_meter(self.actions, drain) else { return false };
-        match gcra::conform(&meter, *self.diverted_until, clock(self.now), self.length) {
+        match gcra::conform(&meter, Nanos::from_nanos(*self.tat_ns), clock(self.now), self.length) {
             Conformance::Exceed { .. } => false,
             Conformance::Conform { tat } => {
-                *self.diverted_until = tat;
+                *self.tat_ns = tat.as_nanos();
                 true
             }
         }

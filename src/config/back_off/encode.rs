@@ -43,7 +43,9 @@ pub fn entries(
     encoded: &PortConfig,
     ifindex: impl Fn(&DeviceName) -> Option<u32>,
 ) -> Vec<weir_shared_maps::BackOff> {
-    let pace = port.divert_rate.or(port.rate).and_then(Rate::pace);
+    // As many again as the port carries: what a window that doubles offers, which is the queue's to keep.
+    let twice = |rate: Rate| Rate::from_bits_per_second(rate.bits_per_second().saturating_mul(2));
+    let pace = port.divert_rate.or(port.rate.map(twice)).and_then(Rate::pace);
     let frames = Bytes::new(u64::from(encoded.max_packet_bytes)).saturating_mul(BURST_FRAMES);
     let burst = pace.map_or(BURST_TIME, |pace| pace.time_for_rounded_up(frames).max(BURST_TIME));
     let entry = |(back_off, pfc_priority): (&BackOff, u32)| weir_shared_maps::BackOff {
@@ -64,6 +66,11 @@ pub fn actions(config: &Config) -> u32 {
     let all = config.ports.iter().flat_map(effective);
     all.fold(0, |bits, back_off| bits | 1 << back_off.on_congested.code() | 1 << back_off.on_full.code())
         & !(1 << ACTION_NONE)
+}
+
+/// Whether flows of the port divert into the stack.
+pub fn diverts(port: &Port) -> bool {
+    effective(port).into_iter().any(|back_off| back_off.does(Action::Divert))
 }
 
 /// Whether a configuration moves flows between ways.
@@ -154,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_of_the_stack_is_the_rate_of_the_port_or_follows_its_ring() {
+    fn the_bound_of_the_stack_is_twice_the_rate_of_the_port_or_follows_its_ring() {
         let bits = |keys| {
             let entry = encode(keys)[0];
             Pace::from_parts(entry.divert_pace_mult, entry.divert_pace_shift).map(Pace::bits_per_second)
         };
-        assert_eq!(bits("on_full = \"divert\"\nrate = \"8mbit\""), Some(8_000_000));
+        assert_eq!(bits("on_full = \"divert\"\nrate = \"8mbit\""), Some(16_000_000));
         assert_eq!(bits("on_full = \"divert\""), None);
     }
 

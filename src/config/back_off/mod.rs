@@ -11,7 +11,7 @@ use super::names::DeviceName;
 
 pub(super) use check::BackOffKeys;
 pub use check::BackOffRule;
-pub use encode::{RunningBackOff, actions, entries, moves_flows, running};
+pub use encode::{RunningBackOff, actions, diverts, entries, moves_flows, running};
 pub use typed::BackOffTable;
 
 /// One of the things ingress can do with a packet for a ring that has enough.

@@ -6,13 +6,14 @@ use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, LinkLayer, Nanos, Pace};
 use weir_shared_maps::{
-    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, BATCH_MAX, FLAG_ECN, FLAG_HEAD_SOJOURN, FLAG_TC,
-    FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER, MODE_VIRTUAL,
-    PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute, STACK_CHARGE, STACK_DECIDE, STACK_IGNORE,
-    VLAN_WORDS,
+    AQM_CODEL, AQM_L4S, AQM_NONE, AQM_PI2, AQM_PIE, BATCH_MAX, FLAG_DIVERTS, FLAG_ECN, FLAG_HEAD_SOJOURN,
+    FLAG_TC, FRAMING_ATM, FRAMING_NONE, FRAMING_PTM, IngressConfig, MODE_BOTTLENECK, MODE_POLICER,
+    MODE_VIRTUAL, PAUSE_LINK, PAUSE_OFF, PAUSE_PRIORITY, PortConfig, PortRoute, STACK_CHARGE, STACK_DECIDE,
+    STACK_IGNORE, VLAN_WORDS,
 };
 
 use super::aqm::MAX_LIMIT;
+use super::back_off;
 use super::model::{Algorithm, Aqm, Ingress, Mode, PauseKind, Port, Sojourn, Stack};
 use super::policy::encode as policy;
 use super::times::{Gains, Times, limit_for_classes};
@@ -154,7 +155,9 @@ pub fn port_config(port: &Port, facts: &PortFacts) -> Result<PortConfig, EncodeE
         ifindex: facts.ifindex,
         mode,
         aqm: algorithm(&port.aqm, port.mode),
-        flags: flags(&port.aqm) | if port.mode == Mode::Tc { FLAG_TC } else { 0 },
+        flags: flags(&port.aqm)
+            | if port.mode == Mode::Tc { FLAG_TC } else { 0 }
+            | if back_off::diverts(port) { FLAG_DIVERTS } else { 0 },
         ring_base: facts.ring_base,
         rings: facts.rings,
         ring_slots: facts.ring_slots,

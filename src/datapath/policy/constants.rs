@@ -1,12 +1,16 @@
 //! What a policy makes of the ingress programs: which one, and its load-time constants.
 
-use weir_shared_maps::{AQM_NONE, FLAG_ECN, HASH_FLOW, PortConfig, names};
+use aya::Ebpf;
+use aya::maps::ProgramArray;
+use weir_shared_maps::{ACTION_SPILL, AQM_NONE, FLAG_ECN, PortConfig, names};
 
 use super::random;
 use crate::config::Config;
 use crate::config::back_off::{actions, moves_flows};
 use crate::config::policy::compile::Compiled;
 use crate::config::policy::encode::hashes;
+use crate::datapath::objects::INGRESS;
+use crate::datapath::{Error, Result};
 
 /// Load-time constants of the ingress programs, the same for all devices but for the rules.
 #[derive(Clone, Debug)]
@@ -18,6 +22,7 @@ pub struct IngressConstants {
     plan_classes: u32,
     hashes: u32,
     seed: u32,
+    long_way: bool,
     actions: u32,
     rules: Vec<u64>,
     all_rules: u64,
@@ -31,10 +36,10 @@ impl IngressConstants {
         let marks = ports.iter().any(|port| port.flags & FLAG_ECN != 0 && port.aqm != AQM_NONE);
         let policy = classes || subscribers;
         let meta = if policy { 2 } else { u32::from(marks) };
-        let moves = moves_flows(config);
-        let flow = if moves { HASH_FLOW } else { 0 };
+        // A port rests only where nothing spills.
+        let spills = actions(config) & 1 << ACTION_SPILL != 0;
         Self {
-            program: if policy || moves { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS },
+            program: if policy || spills { names::PROG_INGRESS_POLICY } else { names::PROG_INGRESS },
             meta,
             // Without classes there is nothing that a rule could say.
             dimensions: if classes { compiled.dimensions } else { 0 },
@@ -44,7 +49,8 @@ impl IngressConstants {
             plan_classes: u32::from(
                 subscribers && config.policy.plans.iter().any(|plan| plan.class.is_some()),
             ),
-            hashes: config.ports.iter().fold(flow, |all, port| all | hashes(port)),
+            hashes: config.ports.iter().fold(0, |all, port| all | hashes(port)),
+            long_way: !policy && !spills && moves_flows(config),
             actions: actions(config),
             seed: random() as u32,
         }
@@ -53,6 +59,23 @@ impl IngressConstants {
     /// The program that does what the configuration asks for.
     pub fn program(&self) -> &'static str {
         self.program
+    }
+
+    /// Loads the program that looks at flows where [`Self::program`] leaves them to another one, and leaves it for that of device
+    /// `index`; the array keeps it.
+    pub(in crate::datapath) fn load_long_way(&self, ebpf: &mut Ebpf, index: u32) -> Result<()> {
+        if !self.long_way {
+            return Ok(());
+        }
+        let name = names::PROG_INGRESS_POLICY;
+        let program = INGRESS.xdp(ebpf, name)?;
+        program.load().map_err(Error::program("load", name, None))?;
+        let fd =
+            program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(Error::program("load", name, None))?;
+        let missing = || Error::MissingPart { object: INGRESS.name, part: names::MAP_LONG_WAY };
+        let map = ebpf.map_mut(names::MAP_LONG_WAY).ok_or_else(missing)?;
+        let mut programs = ProgramArray::try_from(map).map_err(Error::map(names::MAP_LONG_WAY))?;
+        programs.set(index, &fd, 0).map_err(Error::map(names::MAP_LONG_WAY))
     }
 
     /// The constants of the program of ingress device `index`.

@@ -1,7 +1,7 @@
 //! After each batch and each frame of the stack: what the ring says, for egress and ingress to read.
 
 use weir_aqm::{Bytes, Nanos, borrow, gcra};
-use weir_egress::{observe, pace_from_map, pace_of_word};
+use weir_egress::{observe, pace_from_map, pace_of_word, stands};
 use weir_shared_maps::{
     DRIVER_NONE, HistoryEntry, PRIORITIES, PortConfig, RingHistory, RingRecipe, RingState, ShareState,
     SignalState,
@@ -67,13 +67,19 @@ pub extern "C" fn weir_raise(port: u32, index: u32, now: u64, refused: u32, seen
     unsafe {
         let before = load(&raw const (*state).signal);
         let mut signal = before;
-        if seen == SEEN {
+        let backlog = Bytes::new(load(&raw const (*state).backlog_bytes));
+        let predicted = Nanos::from_nanos(load(&raw const (*state).predicted_ns));
+        if seen == SEEN && observe::meter_speaks(config) {
+            let in_ring = if stands(config, backlog) { predicted } else { Nanos::ZERO };
+            let wait = Some(in_ring.max(virtual_wait(port, config, now)));
+            observe::observe_blind(config, &observe::Blind { now, wait, refused }, &mut signal);
+        } else if seen == SEEN {
             let standing = observe::Standing {
                 now,
                 occupancy: load(&raw const (*state).occupancy_pkts),
                 slots: load(&raw const (*state).slots),
-                backlog: Bytes::new(load(&raw const (*state).backlog_bytes)),
-                predicted: Nanos::from_nanos(load(&raw const (*state).predicted_ns)),
+                backlog,
+                predicted,
                 pace: pace_of_word(load(&raw const (*state).drain.pace)),
                 refused,
             };

@@ -4,19 +4,23 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     programs::XdpContext,
 };
-use weir_aqm::{Bytes, Conformance, GcraParams, Level, Nanos, StickyVars, Way, gcra};
+use weir_aqm::{
+    Bytes, Conformance, GcraParams, Level, Nanos, StickyVars, Way, gcra,
+    sticky::{active_at, may_rest},
+};
 use weir_ingress::{Backing, Pressure, Ways, back_off, is_sticky, stack_meter, way_of};
 use weir_shared_maps::{
-    ACTION_DIVERT, ACTION_SPILL, BackOff, IngressCounter, MAX_CLASSES, PFC_ANY, PacketMeta, PortRoute,
-    ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, STICKY_STRAIGHT, SignalState,
+    ACTION_DIVERT, ACTION_SPILL, BackOff, DivertState, HASH_FLOW, IngressCounter, MAX_CLASSES, PFC_ANY,
+    PacketMeta, PortRoute, ROUTE_SHARED_RING, RingState, SIGNAL_CLEAR, STICKY_BUCKETS, SignalState,
 };
 use weir_wire::Ecn;
 
 use crate::{
-    atomics::{load, swap_if},
+    atomics::{load, store, swap_if},
     events::weir_tell_flow,
-    maps::{ACTIONS, WEIR_BACK_OFF, WEIR_DIVERT, WEIR_RINGS, WEIR_ROUTES, WEIR_STICKY},
+    maps::{ACTIONS, HASHES, WEIR_BACK_OFF, WEIR_DIVERT, WEIR_RINGS, WEIR_ROUTES, WEIR_STICKY},
     pause::weir_paused_until,
+    policy,
     queues::{weir_qdisc_is_empty, weir_ring_passed},
     route::{Routed, leave_by},
 };
@@ -25,6 +29,12 @@ use crate::{
 const MOVES: u32 = 1 << ACTION_DIVERT | 1 << ACTION_SPILL;
 /// Compare-and-swap attempts of the meter. A packet that loses them all does not enter the stack: the bound holds.
 const CAS_ATTEMPTS: usize = 4;
+
+/// Whether a class of this configuration moves flows.
+#[inline(always)]
+pub fn moves() -> bool {
+    ACTIONS.load() & MOVES != 0
+}
 
 /// Whether a class of this configuration spills.
 #[inline(always)]
@@ -39,12 +49,7 @@ pub fn by_packet(port: &PortRoute, class: u32, ecn: Ecn) -> Result<Backing, Ingr
         return Ok(Backing::Go);
     }
     let (_, ring) = ring_of(port)?;
-    // SAFETY: a map value lives as long as the program; volatile reads, since other CPUs write it.
-    let quiet = unsafe {
-        load(&raw const (*ring).signal.level) == SIGNAL_CLEAR
-            && load(&raw const (*ring).signal.paused_until_ns) == 0
-    };
-    if quiet {
+    if is_quiet(ring) {
         return Ok(Backing::Go);
     }
     let actions = actions_of(port, class)?;
@@ -52,76 +57,175 @@ pub fn by_packet(port: &PortRoute, class: u32, ecn: Ecn) -> Result<Backing, Ingr
     Ok(pressure.on_packet(pressure.action(actions), ecn, random()))
 }
 
-/// What class and flow decide, where a class moves flows.
+/// No signal stands, and the port was never paused.
 #[inline(always)]
-pub fn by_class(
-    ctx: &XdpContext,
-    port: &PortRoute,
-    routed: &mut Routed,
-    meta: &PacketMeta,
-) -> Result<Backing, IngressCounter> {
+fn is_quiet(ring: *const RingState) -> bool {
+    // SAFETY: a map value lives as long as the program; volatile reads, since other CPUs write it.
+    unsafe {
+        load(&raw const (*ring).signal.level) == SIGNAL_CLEAR
+            && load(&raw const (*ring).signal.paused_until_ns) == 0
+    }
+}
+
+/// Whether a port rests: no signal stands, and nobody's flows are elsewhere. All its packets go straight.
+///
+/// None rests where flows spill. A flow that nobody looked at may have packets in the ring, and would stay with a link that has just come
+/// to a halt; to the spill port it may go at once only if it is known to have none.
+#[inline(always)]
+pub fn rests(port: &PortRoute) -> Result<bool, IngressCounter> {
+    if spills() {
+        return Ok(false);
+    }
+    let (_, ring) = ring_of(port)?;
+    let Some(watch) = WEIR_DIVERT.get(port.port) else { return Err(IngressCounter::PassNoState) };
+    // SAFETY: a map value, read as one word.
+    Ok(is_quiet(ring) && unsafe { load(&raw const watch.awake_ns) } == 0)
+}
+
+/// What class and flow decide, where a class moves flows. While the port rests no flow is looked at: a signal wakes it.
+#[inline(always)]
+pub fn by_class(ctx: &XdpContext, routed: &mut Routed, meta: &PacketMeta) -> Result<Backing, IngressCounter> {
+    let Some(port) = WEIR_ROUTES.get(routed.target) else { return Err(IngressCounter::PassNotManaged) };
     let class = u32::from(meta.class);
-    if ACTIONS.load() & MOVES == 0 {
+    if !moves() {
         return by_packet(port, class, Ecn::of(routed.ecn as u8));
+    }
+    if rests(port)? {
+        return Ok(Backing::Go);
     }
     let actions = actions_of(port, class)?;
     if !is_sticky(actions) {
         return by_packet(port, class, Ecn::of(routed.ecn as u8));
     }
-    let bucket = port.port * STICKY_BUCKETS + (meta.flow_hash & (STICKY_BUCKETS - 1));
-    let before = way_in(bucket);
-    let backing = by_flow(ctx, routed, class, bucket)?;
-    if let Some(after) = way_of(backing)
-        && after.as_u64() != before
-    {
-        weir_tell_flow(port.port, meta.flow_hash, before as u32, after.as_u64() as u32);
-    }
+    let flow_hash = if HASHES.load() & HASH_FLOW != 0 {
+        meta.flow_hash
+    } else {
+        policy::flow(ctx.data(), ctx.data_end(), routed.version, routed.vlan)
+    };
+    let backing = by_flow(ctx, routed, class, flow_hash)?;
     // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
     if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
-        straighten(bucket);
+        straighten(bucket_of(port, flow_hash));
         return Ok(Backing::Go);
     }
     Ok(backing)
 }
 
-/// The decision for a packet whose flow may move, and what is remembered of it.
-///
-/// Clock and flow are looked at even while no signal stands: when one rises, the time of each flow's last packet says whether
-/// the flow may move.
+/// The decision for a packet whose flow may move, and what is remembered of it: when a signal rises again, the time of each
+/// flow's last packet says whether the flow may move.
 #[inline(never)]
-fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, bucket: u32) -> Result<Backing, IngressCounter> {
+fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, flow_hash: u32) -> Result<Backing, IngressCounter> {
     let Some(port) = WEIR_ROUTES.get(routed.target) else { return Err(IngressCounter::PassNotManaged) };
     let (index, ring) = ring_of(port)?;
     let actions = actions_of(port, class)?;
-    let Some(flow) = WEIR_STICKY.get_ptr_mut(bucket) else { return Err(IngressCounter::PassNoState) };
+    let Some(flow) = WEIR_STICKY.get_ptr_mut(bucket_of(port, flow_hash)) else {
+        return Err(IngressCounter::PassNoState);
+    };
     // SAFETY: a map value; the word changes by compare and swap alone.
     let (at, word) = unsafe { (&raw mut (*flow).word, load(&raw const (*flow).word)) };
     let now = now();
     let facts = (Ecn::of(routed.ecn as u8), random());
     let length = Bytes::new((ctx.data_end() - ctx.data()) as u64);
     let mut ways = Live { port, ring: index, actions, now, length };
+    let Some(watch) = WEIR_DIVERT.get_ptr_mut(port.port) else { return Err(IngressCounter::PassNoState) };
+    let since = if spills() { Nanos::ZERO } else { wake(watch, now) };
     let flow = StickyVars::from_word(word);
-    let backing = back_off(
-        &pressure(ring, paused_until(port, actions, ring), now),
-        now,
-        actions,
-        facts,
-        &flow,
-        &mut ways,
-    );
+    let flow = if spills() { flow } else { flow.awake_since(since) };
+    let pressure = pressure(ring, paused_until(port, actions, ring), now);
+    let backing = back_off(&pressure, now, actions, facts, &flow, &mut ways);
+    let away = matches!(backing, Backing::Divert | Backing::Spill);
+    if !spills() && (away || pressure.level != Level::Clear) {
+        note_activity(watch, now);
+    }
     if let Some(way) = way_of(backing) {
         // Lost to another CPU's packet, of the same flow or of one that shares its bucket: that one has decided for both.
         // SAFETY: as above.
         unsafe { swap_if(at, word, StickyVars::sent_by(way, now).to_word()) };
+        if way != flow.way {
+            weir_tell_flow(port.port, flow_hash, flow.way.as_u64() as u32, way.as_u64() as u32);
+        }
+    }
+    if away && !spills() {
+        keep_awake(watch, now);
+    } else if !spills() && pressure.level == Level::Clear {
+        rest(watch, since, now);
     }
     Ok(backing)
 }
 
-/// `STICKY_*` of a bucket's last packet.
+/// [`DivertState::awake_ns`]: about to rest.
+const DOZING: u64 = 1;
+/// Its bits that are no time.
+const AWAKE_MASK: u64 = 3;
+
+/// Since when the port is awake; from now on, if it rested.
 #[inline(always)]
-fn way_in(bucket: u32) -> u64 {
-    // SAFETY: a map value, read as one word.
-    WEIR_STICKY.get_ptr(bucket).map_or(STICKY_STRAIGHT, |flow| unsafe { load(&raw const (*flow).word) } & 3)
+fn wake(watch: *mut DivertState, now: Nanos) -> Nanos {
+    // SAFETY: a map value; the word changes by compare and swap alone.
+    let since = unsafe { load(&raw const (*watch).awake_ns) } & !AWAKE_MASK;
+    if since != 0 {
+        return Nanos::from_nanos(since);
+    }
+    // Rounded up: what this CPU let pass unseen was before. Lost to another CPU, its time is as good.
+    let now = now.as_nanos().saturating_add(AWAKE_MASK) & !AWAKE_MASK;
+    // SAFETY: as above.
+    unsafe { swap_if(&raw mut (*watch).awake_ns, 0, now) };
+    Nanos::from_nanos(now)
+}
+
+/// A signal stands, or a packet is about to leave by another way.
+#[inline(always)]
+fn note_activity(watch: *mut DivertState, now: Nanos) {
+    // SAFETY: a map value; whole words.
+    unsafe {
+        let at = &raw mut (*watch).active_ns;
+        if let Some(active) = active_at(Nanos::from_nanos(load(at)), now) {
+            store(at, active.as_nanos());
+        }
+    }
+}
+
+/// After a packet went another way and its flow's word says so: the port is awake when the flow's next packet comes.
+///
+/// Between the activity and this look lies the swap of the flow's word, a full barrier. So either this sees that another CPU lays
+/// the port to rest, or that CPU sees the activity ([`rest`]).
+#[inline(always)]
+fn keep_awake(watch: *mut DivertState, now: Nanos) {
+    // SAFETY: a map value; the word changes by compare and swap alone.
+    unsafe {
+        let at = &raw mut (*watch).awake_ns;
+        let seen = load(at);
+        let awake = match seen {
+            0 => now.as_nanos().saturating_add(AWAKE_MASK) & !AWAKE_MASK,
+            since => since & !DOZING,
+        };
+        // Lost, the other CPU has laid it to rest between the look and the swap.
+        if awake != seen && !swap_if(at, seen, awake) {
+            swap_if(at, 0, awake);
+        }
+    }
+}
+
+/// Lays a port to rest that has been quiet for long.
+#[inline(always)]
+fn rest(watch: *mut DivertState, since: Nanos, now: Nanos) {
+    // SAFETY: a map value; `awake_ns` changes by compare and swap alone.
+    unsafe {
+        let at = &raw mut (*watch).awake_ns;
+        let active = load(&raw const (*watch).active_ns);
+        let (awake, dozing) = (since.as_nanos(), since.as_nanos() | DOZING);
+        if !may_rest(Nanos::from_nanos(active), now) || !swap_if(at, awake, dozing) {
+            return;
+        }
+        let quiet = load(&raw const (*watch).active_ns) == active;
+        swap_if(at, dozing, if quiet { 0 } else { awake });
+    }
+}
+
+/// The bucket of a flow of the port.
+#[inline(always)]
+fn bucket_of(port: &PortRoute, flow_hash: u32) -> u32 {
+    port.port * STICKY_BUCKETS + (flow_hash & (STICKY_BUCKETS - 1))
 }
 
 /// The flow's last packet went straight after all.

@@ -32,13 +32,13 @@ mod route;
 mod send;
 mod stack;
 
-use maps::{INGRESS_INDEX, META, WEIR_IN_COUNT, WEIR_ROUTES, bump, count};
+use maps::{INGRESS_INDEX, META, WEIR_IN_COUNT, WEIR_LONG_WAY, WEIR_ROUTES, bump, count};
 use route::Routed;
 
 /// [`META`]: egress wants class, subscriber and hashes as well.
 const META_POLICY: u32 = 2;
 
-/// Forwards, without policy.
+/// Forwards, without policy; where flows may move, while nothing moves any.
 #[xdp]
 pub fn weir_ingress(ctx: XdpContext) -> u32 {
     // Without counters nothing could be accounted for: fail open, the stack forwards.
@@ -84,7 +84,8 @@ fn finish(ctx: &XdpContext, counters: *mut IngressCounters, outcome: Result<(), 
 fn forward(ctx: &XdpContext) -> Result<(), IngressCounter> {
     let mut routed = Routed::NOWHERE;
     let (port, l3) = route::route(ctx, &mut routed)?;
-    let backing = back_off::by_packet(port, 0, l3.ecn())?;
+    let backing =
+        if back_off::moves() { at_rest(ctx, port)? } else { back_off::by_packet(port, 0, l3.ecn())? };
     stops(port, None, backing)?;
     send::send(ctx, &routed, l3, backing)?;
     counts(port, None, backing);
@@ -92,6 +93,19 @@ fn forward(ctx: &XdpContext) -> Result<(), IngressCounter> {
         send::describe(ctx, head(&routed));
     }
     Ok(())
+}
+
+/// Where flows may move: straight on at a port that rests. Else [`weir_ingress_pol`] begins again, from the frame as it arrived: the
+/// two programs' steps together have more than 512 bytes of stack, and a tail call leaves that of this one.
+#[inline(always)]
+fn at_rest(ctx: &XdpContext, port: &PortRoute) -> Result<Backing, IngressCounter> {
+    if back_off::rests(port)? {
+        return Ok(Backing::Go);
+    }
+    // SAFETY: a program array of XDP programs, given the context that this program was given.
+    unsafe { WEIR_LONG_WAY.tail_call(ctx, INGRESS_INDEX.load()) };
+    // Nobody is there: fail open.
+    Err(IngressCounter::PassNoState)
 }
 
 /// The same with policy in between.
@@ -104,7 +118,7 @@ fn forward_by_policy(ctx: &XdpContext) -> Result<(), IngressCounter> {
     };
     let mut meta = policy::of(ctx, port, policy::Sight::of(&routed), head(&routed));
     let class = if META.load() == META_POLICY { Some(u32::from(meta.class)) } else { None };
-    let backing = back_off::by_class(ctx, port, &mut routed, &meta)?;
+    let backing = back_off::by_class(ctx, &mut routed, &meta)?;
     stops(port, class, backing)?;
     if back_off::spills() && backing == Backing::Spill {
         // The spill port sorts by its own rules.

@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf},
 };
 use weir_shared_maps::{
     BackOff, ClassCounter, ClassCounters, CounterId, DivertState, EVENTS_BYTES, IngressConfig,
@@ -75,6 +75,9 @@ pub static WEIR_BACK_OFF: Array<BackOff> = Array::with_max_entries(MAX_PORTS * M
 pub static WEIR_STICKY: Array<StickyState> = Array::with_max_entries(1, 0);
 #[map]
 pub static WEIR_DIVERT: Array<DivertState> = Array::with_max_entries(64, 0);
+
+#[map]
+pub static WEIR_LONG_WAY: ProgramArray = ProgramArray::with_max_entries(64, 0);
 
 #[map]
 pub static WEIR_R_DSCP: Array<u64> = Array::with_max_entries(1, 0);

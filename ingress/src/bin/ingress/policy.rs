@@ -154,8 +154,9 @@ fn subscriber(start: usize, end: usize, version: u32, vlan: u32, side: u32) -> u
     subscriber_of(&Maps, masks, side as u8, &l3)
 }
 
+/// The hash of its flow.
 #[inline(never)]
-fn flow(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
+pub fn flow(start: usize, end: usize, version: u32, vlan: u32) -> u32 {
     let Some((l3, packet)) = headers(start, end, version, vlan) else { return 0 };
     flow_hash(&l3, &transport(&l3, &packet), HASH_SEED.load())
 }

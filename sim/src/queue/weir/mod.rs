@@ -9,7 +9,7 @@ use std::{cell::RefCell, rc::Rc};
 use weir_aqm::{Bytes, Nanos, gcra};
 use weir_egress::{
     Decision, Queue as Front, bottleneck, drain_from_map, drain_to_map, observe, pace_from_map, pace_of_word,
-    policer, slots_admitted, wire_bytes,
+    policer, slots_admitted, stands, wire_bytes,
 };
 use weir_ingress::{Backing, Pressure};
 use weir_shared_maps::{
@@ -243,7 +243,8 @@ impl Weir {
         gcra::virtual_sojourn(Nanos::from_nanos(self.port.borrow().tat_ns), now)
     }
 
-    /// `weir_renew` of the same file, and of `ring_of` what it tells of the ring. `wait` is that of a ring that nobody can read.
+    /// `weir_renew` of the same file, and of `ring_of` what it tells of the ring. `wait` is that of the virtual queue, where the signal
+    /// tells of it.
     fn renew(&mut self, now: Nanos, ring: View, refused: bool, wait: Nanos) {
         self.state.observed_ns = now.as_nanos();
         if !self.is_readable() {
@@ -260,8 +261,15 @@ impl Weir {
             head: self.head(ring.occupancy),
             refused,
         };
-        let (measured, predicted) =
-            observe::observe(&self.config, &look, &mut self.state.drain, &mut self.state.signal);
+        let (measured, predicted) = if observe::meter_speaks(&self.config) {
+            let (measured, predicted) = observe::estimate(&look, &mut self.state.drain);
+            let in_ring = if stands(&self.config, measured.backlog) { predicted } else { Nanos::ZERO };
+            let blind = observe::Blind { now, wait: Some(in_ring.max(wait)), refused };
+            observe::observe_blind(&self.config, &blind, &mut self.state.signal);
+            (measured, predicted)
+        } else {
+            observe::observe(&self.config, &look, &mut self.state.drain, &mut self.state.signal)
+        };
         self.state.head_sojourn_ns = measured.head_sojourn.as_nanos();
         self.state.predicted_ns = predicted.as_nanos();
         self.state.backlog_bytes = measured.backlog.get();
@@ -338,7 +346,8 @@ impl Weir {
         if refused {
             self.give_back(now, taken);
         }
-        let wait = if self.is_readable() { Nanos::ZERO } else { wait(self, now) };
+        let asked = !self.is_readable() || observe::meter_speaks(&self.config);
+        let wait = if asked { wait(self, now) } else { Nanos::ZERO };
         self.renew(now, ring, refused, wait);
         self.scratch.now_ns = 0;
     }

@@ -5,8 +5,8 @@ use weir_aqm::{Bytes, Nanos, Pace, sticky::IDLE};
 use weir_egress::{pace_of_word, policer, policy::Rings, wire_bytes};
 use weir_ingress::Pressure;
 use weir_shared_maps::{
-    FORGOTTEN_NS, LOCATE_INTERVAL_NS, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, STACK_CHARGE,
-    STACK_DECIDE,
+    FORGOTTEN_NS, LOCATE_INTERVAL_NS, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL, SIGNAL_CLEAR,
+    STACK_CHARGE, STACK_DECIDE,
 };
 
 use super::{BOOT, Weir};
@@ -21,6 +21,11 @@ impl Weir {
     /// The signal, as ingress reads it.
     pub(in crate::queue) fn pressure(&self, now: Nanos) -> Pressure {
         Pressure::at(&self.state.signal, clock(now))
+    }
+
+    /// No signal stands: `is_quiet` of `ingress/src/bin/ingress/back_off.rs`.
+    pub(in crate::queue) const fn is_quiet(&self) -> bool {
+        self.state.signal.level == SIGNAL_CLEAR && self.state.signal.paused_until_ns == 0
     }
 
     /// The word of the ring's drain rate.

@@ -179,6 +179,12 @@ fn load_all() -> (Costs, Vec<(String, anyhow::Error)>) {
         let globals = [&base, INGRESS_POLICIES[4].1].concat();
         note(name, load(&INGRESS, names::PROG_INGRESS_POLICY, &globals, btf.as_ref()));
     }
+    for program in [names::PROG_INGRESS, names::PROG_INGRESS_POLICY] {
+        let actions = PLAIN | 1 << ACTION_DIVERT;
+        let globals =
+            [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, actions), PAUSE];
+        note(format!("{program} vlans=1 meta=1 divert"), load(&INGRESS, program, &globals, btf.as_ref()));
+    }
     let name = format!("{} vlans=1 meta=1 drop pause", names::PROG_INGRESS);
     let globals = [(names::GLOBAL_VLANS, 1), (names::GLOBAL_META, 1), (names::GLOBAL_ACTIONS, PLAIN), PAUSE];
     note(name, load(&INGRESS, names::PROG_INGRESS, &globals, btf.as_ref()));
