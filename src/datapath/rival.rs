@@ -12,7 +12,11 @@ use aya::{
 use weir_aqm::Pace;
 use weir_shared_maps::{ClassCounter, ClassCounters, CounterId as _, names};
 
-use super::{Error, Result, baseline::Redirect, instance::take, objects::RIVAL};
+use super::{
+    Error, Result,
+    baseline::Redirect,
+    objects::{RIVAL, take},
+};
 
 /// What it counts.
 const COUNTED: [ClassCounter; 7] = [
