@@ -2,6 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::{
+    FAIRNESS_DESTINATION, FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
+};
+
 /// Frames whose entry time is remembered for each ring; a power of two, above any ring weir manages.
 pub const HISTORY_LEN: usize = 4096;
 /// Frames in one batch at most (`DEV_MAP_BULK_SIZE`, `kernel/bpf/devmap.c` at v6.18).
@@ -292,4 +296,25 @@ pub struct PacketMeta {
 }
 
 const _: () = assert!(size_of::<PacketMeta>() == 24);
+
+impl PacketMeta {
+    /// The hash of the host that shares a class of this fairness (`FAIRNESS_*`).
+    #[inline(always)]
+    pub const fn host_hash(&self, fairness: u32) -> u32 {
+        match fairness {
+            FAIRNESS_DESTINATION | FAIRNESS_DESTINATION_FLOW => self.destination_hash,
+            _ => self.source_hash,
+        }
+    }
+
+    /// The hash that names the packet's queue among those of its subscriber; 0 where the subscriber has one.
+    #[inline(always)]
+    pub const fn queue_hash(&self, fairness: u32) -> u32 {
+        match fairness {
+            FAIRNESS_FLOW | FAIRNESS_SOURCE_FLOW | FAIRNESS_DESTINATION_FLOW => self.flow_hash,
+            FAIRNESS_SOURCE | FAIRNESS_DESTINATION => self.host_hash(fairness),
+            _ => 0,
+        }
+    }
+}
 const _: () = assert!(crate::MAX_PLANS <= 1 << 16);
