@@ -1,6 +1,7 @@
 //! One running configuration. Either everything is attached, or nothing is.
 
 use aya::{
+    Ebpf,
     maps::{Array, DevMapHash, MapData},
     programs::ProgramFd,
     util::KernelVersion,
@@ -189,6 +190,7 @@ impl Instance {
         let (links, notes) = attach_observers(&mut observer)?;
         for (name, link) in links {
             pins.keep(link, name)?;
+            pin_program(&mut observer, name, &pins)?;
         }
         actions.extend(notes);
 
@@ -320,6 +322,13 @@ impl Drop for Instance {
     }
 }
 
+/// Pins an observer, so that its skipped runs can be read.
+fn pin_program(observer: &mut Ebpf, name: &'static str, pins: &Pins) -> Result<()> {
+    let program = observer.program_mut(name).ok_or(Error::MissingPart { object: EGRESS.name, part: name })?;
+    let path = pins.program(name)?;
+    program.pin(&path).map_err(|source| Error::Pin { path, source: Box::new(source) })
+}
+
 fn check_privilege() -> Result<()> {
     const NEEDED: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38), ("CAP_BPF", 39)];
     const SYS_ADMIN: u32 = 21;
@@ -395,7 +404,7 @@ fn encode(planned: &Planned<'_>) -> Result<PortConfig> {
     Ok(config)
 }
 /// Takes a typed map out of an object, which must keep it as long as programs are still to be loaded.
-pub(super) fn take<T>(ebpf: &mut aya::Ebpf, name: &'static str) -> Result<T>
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T>
 where
     T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
 {
@@ -428,7 +437,7 @@ fn as_map_error(error: aya::maps::xdp::XdpMapError) -> aya::maps::MapError {
 }
 
 /// Writes routes, configs and recipes, and the rings' first state, before any program can read them.
-fn write_ports(ebpf: &mut aya::Ebpf, planned: &[Planned<'_>], encoded: &[PortConfig]) -> Result<()> {
+fn write_ports(ebpf: &mut Ebpf, planned: &[Planned<'_>], encoded: &[PortConfig]) -> Result<()> {
     // Borrowed, not taken: the programs of this object are loaded after this and refer to the maps.
     let mut maps: std::collections::HashMap<_, _> = ebpf.maps_mut().collect();
     let mut routes: Array<&mut MapData, PortRoute> = borrow(&mut maps, names::MAP_ROUTES)?;

@@ -36,6 +36,7 @@ pub mod reader;
 pub mod recipe;
 pub mod reload;
 pub mod roster;
+mod skipped;
 pub mod stack;
 mod table;
 

@@ -13,7 +13,7 @@ use weir_shared_maps::{
     MAX_CLASSES, PlanConfig, PortConfig, PortCounter, PortCounters, RingState, names,
 };
 
-use super::{Error, Result, pins, roster::Roster};
+use super::{Error, Result, pins, roster::Roster, skipped::Observers};
 use crate::config::back_off::{self, RunningBackOff};
 use crate::config::decode::{
     RunningClass, RunningPlan, RunningPort, running_class, running_plan, running_port,
@@ -29,6 +29,7 @@ pub struct Reader {
     classes: Array<MapData, ClassConfig>,
     class_counters: PerCpuArray<MapData, ClassCounters>,
     back_off: Array<MapData, BackOff>,
+    observers: Observers,
 }
 
 /// Everything at one moment. Counters keep moving while it is taken: sums are exact once traffic has drained.
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub ingress: Vec<IngressSnapshot>,
     /// One per port.
     pub ports: Vec<PortSnapshot>,
+    /// Runs of the observers that the kernel skipped, by program.
+    pub skipped_runs: BTreeMap<&'static str, u64>,
 }
 
 /// One ingress device.
@@ -207,6 +210,7 @@ impl Reader {
             classes: array(&directory, names::MAP_CLASSES)?,
             class_counters: per_cpu(&directory, names::MAP_CLASS_COUNTERS)?,
             back_off: array(&directory, names::MAP_BACK_OFF)?,
+            observers: Observers::open(&pins::programs(instance)),
         })
     }
 
@@ -224,7 +228,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::Map`].
+    /// [`Error::Map`], [`Error::Os`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let taken_ns = crate::lab::clock::now_ns();
         let ingress = self.manifest.ingress.iter().enumerate().map(|(i, m)| self.ingress(i as u32, m));
@@ -234,6 +238,7 @@ impl Reader {
             instance: self.manifest.instance.clone(),
             ingress: ingress.collect::<Result<_>>()?,
             ports: ports.collect::<Result<_>>()?,
+            skipped_runs: self.observers.skipped().map_err(Error::os("read the observers' skipped runs"))?,
         })
     }
 
@@ -311,7 +316,8 @@ impl Reader {
         let drops: BTreeMap<_, _> =
             EGRESS_DROPS.iter().chain(&OTHER_DROPS).map(|c| (c.name(), of(&counters, *c))).collect();
         let egress: u64 = EGRESS_DROPS.iter().map(|c| of(&counters, *c)).sum();
-        let out = of(&counters, PortCounter::Sent) + of(&counters, PortCounter::RingDrops) + egress;
+        let behind = [PortCounter::Sent, PortCounter::RingDrops, PortCounter::Unobserved];
+        let out = behind.iter().map(|c| of(&counters, *c)).sum::<u64>() + egress;
         // Causes are counted whichever way a frame came; what the stack sends and is let through goes to its qdisc.
         let judged = of(&counters, PortCounter::Seen) + of(&counters, PortCounter::StackDropped);
         let rings = (0..config.rings).map(|ring| {

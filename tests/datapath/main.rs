@@ -39,4 +39,5 @@ mod rate_accuracy;
 mod spill;
 mod stack;
 mod subscribers;
+mod unseen;
 mod veth;
