@@ -25,6 +25,7 @@ mod back_off;
 mod changes;
 mod daemon;
 mod divert;
+mod events;
 mod forward;
 mod framing;
 mod kernel_forwards;
