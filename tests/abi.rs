@@ -15,13 +15,14 @@ use aya_obj::{
     },
     programs::XdpAttachType,
 };
-use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS};
+use weir::datapath::objects::{self, BASELINE, EGRESS, INGRESS, RIVAL};
+use weir_aqm::csfq::{CsfqVars, RateVars};
 use weir_shared_maps::{
     BackOff, BatchCharges, BatchScratch, ClassConfig, ClassCounters, ClassPlace, ClassState, DivertState,
-    EVENTS_BYTES, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_INGRESS, MAX_PORTS,
-    PacketMeta, PauseState, PlanConfig, PolicyState, PortConfig, PortCounters, PortRoute, PortState,
-    PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket, SubscriberControl,
-    SubscriberMeter, names,
+    EVENTS_BYTES, FLOW_BUCKETS, FlowState, HostState, IngressConfig, IngressCounters, MAX_CLASSES,
+    MAX_INGRESS, MAX_PORTS, PacketMeta, PauseState, PlanConfig, PolicyState, PortConfig, PortCounters,
+    PortRoute, PortState, PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket,
+    SubscriberControl, SubscriberMeter, names,
 };
 
 /// What a map must be: type, key and value size, entries (`None` where user space sizes the map at load).
@@ -40,6 +41,10 @@ fn shapes() -> BTreeMap<&'static str, Shape> {
         (names::MAP_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
         (names::MAP_BASE_DEVMAP, (BPF_MAP_TYPE_DEVMAP_HASH, 4, 8, Some(MAX_PORTS))),
         (names::MAP_BASE_NEXT, (BPF_MAP_TYPE_PROG_ARRAY, 4, 4, Some(1))),
+        // The lock's word, padded, and the drain.
+        (names::MAP_RIVAL_DRAIN, array(8 + size_of::<CsfqVars>(), Some(1))),
+        (names::MAP_RIVAL_FLOWS, array(size_of::<RateVars>(), Some(FLOW_BUCKETS))),
+        (names::MAP_RIVAL_COUNTERS, per_cpu(size_of::<ClassCounters>(), 1)),
         (names::MAP_ROUTES, array(size_of::<PortRoute>(), None)),
         (names::MAP_PORTS, array(size_of::<PortConfig>(), Some(MAX_PORTS))),
         (names::MAP_RECIPES, array(size_of::<RingRecipe>(), Some(MAX_PORTS))),
@@ -105,7 +110,7 @@ fn names_of<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
 #[test]
 fn every_map_has_the_name_type_and_sizes_that_user_space_expects() {
     let shapes = shapes();
-    for object in [&INGRESS, &EGRESS, &BASELINE] {
+    for object in [&INGRESS, &EGRESS, &BASELINE, &RIVAL] {
         for (name, map) in maps(&parse(object)) {
             let place = format!("{}: map {name}", object.name);
             let Some((kind, key, value, entries)) = shapes.get(name) else {
@@ -139,6 +144,11 @@ fn the_two_objects_together_have_every_shared_map_and_no_other() {
         names_of(maps(&baseline).map(|(name, _)| name)),
         names_of([names::MAP_BASE_DEVMAP, names::MAP_BASE_NEXT])
     );
+    let rival = parse(&RIVAL);
+    assert_eq!(
+        names_of(maps(&rival).map(|(name, _)| name)),
+        names_of([names::MAP_RIVAL_DRAIN, names::MAP_RIVAL_FLOWS, names::MAP_RIVAL_COUNTERS])
+    );
 }
 
 #[test]
@@ -153,7 +163,7 @@ fn every_program_has_its_name_and_its_section() {
     let is_tc = |section: &ProgramSection| matches!(section, ProgramSection::SchedClassifier);
     let is_raw = |section: &ProgramSection| matches!(section, ProgramSection::RawTracePoint);
     type Is<'a> = &'a dyn Fn(&ProgramSection) -> bool;
-    let expected: [(&objects::Object, &[(&str, Is<'_>)]); 3] = [
+    let expected: [(&objects::Object, &[(&str, Is<'_>)]); 4] = [
         (
             &INGRESS,
             &[
@@ -186,6 +196,7 @@ fn every_program_has_its_name_and_its_section() {
                 (names::PROG_BASE_EGRESS, &is_devmap),
             ],
         ),
+        (&RIVAL, &[(names::PROG_RIVAL, &is_devmap)]),
     ];
     for (object, programs) in expected {
         let parsed = parse(object);
@@ -200,14 +211,14 @@ fn every_program_has_its_name_and_its_section() {
 
 #[test]
 fn every_object_declares_the_licence_that_its_helpers_ask_for() {
-    for object in [&INGRESS, &EGRESS, &BASELINE] {
+    for object in [&INGRESS, &EGRESS, &BASELINE, &RIVAL] {
         assert_eq!(parse(object).license.to_str(), Ok("Dual MIT/GPL"), "{}", object.name);
     }
 }
 
 #[test]
 fn every_load_time_constant_is_a_word_of_its_object() {
-    let expected: [(&objects::Object, &[&str]); 3] = [
+    let expected: [(&objects::Object, &[&str]); 4] = [
         (
             &INGRESS,
             &[
@@ -241,6 +252,7 @@ fn every_load_time_constant_is_a_word_of_its_object() {
             ],
         ),
         (&BASELINE, &[names::GLOBAL_BASE_TARGET, names::GLOBAL_BASE_FIRST, names::GLOBAL_BASE_COUNT]),
+        (&RIVAL, &[names::GLOBAL_RIVAL_PACE_MULT, names::GLOBAL_RIVAL_PACE_SHIFT, names::GLOBAL_HASH_SEED]),
     ];
     let word = 0xa5a5_5a5a_u32.to_ne_bytes();
     for (object, constants) in expected {

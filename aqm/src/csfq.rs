@@ -36,6 +36,20 @@ pub struct CsfqParams {
     pub limit: Nanos,
 }
 
+impl CsfqParams {
+    /// The settings that docs/fairness-comparison.md compares, in the simulator and on the kernel: of the intervals tried there
+    /// the one that is fair soonest and holds the rate best, and the limit at which a class with fairness stops by default.
+    #[inline(always)]
+    pub const fn as_compared(pace: Pace) -> Self {
+        Self {
+            pace,
+            interval: Nanos::from_millis(10),
+            target: Nanos::from_millis(5),
+            limit: Nanos::from_millis(25),
+        }
+    }
+}
+
 /// State of the drain. The default is idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CsfqVars {

@@ -11,8 +11,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use weir::{
     config::Config,
-    datapath::{Instance, StartOptions, netdev, objects::BASELINE},
+    datapath::{Instance, StartOptions, netdev, objects::BASELINE, rival},
 };
+use weir_aqm::Rate;
 use weir_shared_maps::{CounterId, IngressCounter, PortCounter, names};
 
 use super::{
@@ -45,6 +46,8 @@ pub enum Contender {
     Fib,
     /// The same into a devmap entry whose program passes.
     FibEgress,
+    /// The same into a devmap entry whose program divides 100 Gbit/s by estimated rates.
+    FibCsfq,
     /// weir, the port's ring being the queue, no rate.
     Weir,
     /// weir, a meter and virtual queue of 100 Gbit/s.
@@ -75,11 +78,12 @@ pub enum Contender {
 
 impl Contender {
     /// All, the generator first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Drop,
         Self::Redirect,
         Self::Fib,
         Self::FibEgress,
+        Self::FibCsfq,
         Self::Weir,
         Self::WeirPolicer,
         Self::WeirOneClass,
@@ -102,6 +106,7 @@ impl Contender {
             Self::Redirect => "redirect",
             Self::Fib => "FIB + redirect",
             Self::FibEgress => "FIB + redirect + trivial egress",
+            Self::FibCsfq => "FIB + redirect + CSFQ",
             Self::Weir => "weir",
             Self::WeirPolicer => "weir, policer",
             Self::WeirOneClass => "weir, 1 class",
@@ -132,6 +137,7 @@ impl Contender {
             | Self::Redirect
             | Self::Fib
             | Self::FibEgress
+            | Self::FibCsfq
             | Self::Weir
             | Self::WeirPolicer
             | Self::WeirOneClass
@@ -175,16 +181,22 @@ impl Stage {
                 | Contender::WeirManyFound
                 | Contender::WeirFew
                 | Contender::WeirMany => return Ok((None, attached)),
-                Contender::Drop | Contender::SpreadDrop => baseline(names::PROG_BASE_DROP, target, false)?,
-                Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, false)?,
-                Contender::Fib => baseline(names::PROG_BASE_FIB, target, false)?,
-                Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, true)?,
-                Contender::Kernel => baseline(names::PROG_BASE_PASS, target, false)?,
+                Contender::Drop | Contender::SpreadDrop => baseline(names::PROG_BASE_DROP, target, None)?,
+                Contender::Redirect => baseline(names::PROG_BASE_REDIRECT, target, None)?,
+                Contender::Fib => baseline(names::PROG_BASE_FIB, target, None)?,
+                Contender::FibEgress => baseline(names::PROG_BASE_FIB, target, Some(&trivial_egress()?))?,
+                Contender::FibCsfq => {
+                    let pace = Rate::from_bits_per_second(100_000_000_000).pace();
+                    let rival =
+                        rival::Program::load(pace.ok_or_else(|| miette!("100 Gbit/s have no pace"))?)?;
+                    baseline(names::PROG_BASE_FIB, target, Some(rival.fd()))?
+                }
+                Contender::Kernel => baseline(names::PROG_BASE_PASS, target, None)?,
                 Contender::KernelHtb => {
                     run("tc", &format!("qdisc replace dev {WAN} root handle 1: htb default 10"))?;
                     let class = "classid 1:10 htb rate 100gbit ceil 100gbit quantum 1514";
                     run("tc", &format!("class add dev {WAN} parent 1: {class}"))?;
-                    baseline(names::PROG_BASE_PASS, target, false)?
+                    baseline(names::PROG_BASE_PASS, target, None)?
                 }
             };
             attached.push(attach_pass()?);
@@ -222,6 +234,7 @@ impl Stage {
                 | Contender::Redirect
                 | Contender::Fib
                 | Contender::FibEgress
+                | Contender::FibCsfq
                 | Contender::SpreadDrop
                 | Contender::Kernel
                 | Contender::KernelHtb => None,
@@ -343,6 +356,7 @@ impl Turn<'_> {
             Contender::Redirect
             | Contender::Fib
             | Contender::FibEgress
+            | Contender::FibCsfq
             | Contender::Weir
             | Contender::WeirPolicer
             | Contender::WeirOneClass
@@ -370,19 +384,21 @@ impl Turn<'_> {
     }
 }
 
-/// Loads a program of the baseline object, with the port in its devmap.
-fn baseline(name: &'static str, target: u32, egress: bool) -> Result<Program> {
+/// The devmap program that passes.
+fn trivial_egress() -> Result<ProgramFd> {
+    let mut ebpf = open(&[])?;
+    let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_EGRESS)?;
+    program.load().into_diagnostic()?;
+    program.fd().into_diagnostic()?.try_clone().into_diagnostic()
+}
+
+/// Loads a program of the baseline object, with the port in its devmap, and before the port's ring a program that the
+/// devmap's entry keeps loaded.
+fn baseline(name: &'static str, target: u32, egress: Option<&ProgramFd>) -> Result<Program> {
     let mut ebpf = open(&[(names::GLOBAL_BASE_TARGET, target)])?;
-    let chained: Option<ProgramFd> = if egress {
-        let program = BASELINE.xdp(&mut ebpf, names::PROG_BASE_EGRESS)?;
-        program.load().into_diagnostic()?;
-        Some(program.fd().into_diagnostic()?.try_clone().into_diagnostic()?)
-    } else {
-        None
-    };
     let map = ebpf.map_mut(names::MAP_BASE_DEVMAP).ok_or_else(|| miette!("the object has no devmap"))?;
     let mut devmap = DevMapHash::try_from(map).into_diagnostic()?;
-    devmap.insert(target, target, chained.as_ref(), 0).into_diagnostic()?;
+    devmap.insert(target, target, egress, 0).into_diagnostic()?;
     BASELINE.xdp(&mut ebpf, name)?.load().into_diagnostic()?;
     Ok(Program::Baseline(ebpf, name))
 }

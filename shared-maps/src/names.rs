@@ -198,6 +198,15 @@ pub const MAP_BASE_DEVMAP: &str = "BASE_DEVMAP";
 /// The program that `base_spread` goes on with.
 pub const MAP_BASE_NEXT: &str = "BASE_NEXT";
 
+/// Devmap program of the rival that the lab compares with: fairness by estimated rates (`rival` object).
+pub const PROG_RIVAL: &str = "rival_csfq";
+/// Array of one: the rival's lock and drain.
+pub const MAP_RIVAL_DRAIN: &str = "RIVAL_DRAIN";
+/// Array of [`crate::FLOW_BUCKETS`]: the rival's flows.
+pub const MAP_RIVAL_FLOWS: &str = "RIVAL_FLOWS";
+/// Per-CPU array of one: [`crate::ClassCounters`], what became of the rival's frames.
+pub const MAP_RIVAL_COUNTERS: &str = "RIVAL_COUNT";
+
 /// `u32`: which ingress device this copy of the program serves.
 pub const GLOBAL_INGRESS_INDEX: &str = "INGRESS_INDEX";
 /// `u32`: ifindex of that device.
@@ -243,6 +252,10 @@ pub const GLOBAL_RINGS: &str = "RINGS";
 pub const GLOBAL_CLASSES: &str = "CLASSES";
 /// `u32`: one of the `FRAMING_*` values.
 pub const GLOBAL_FRAMING: &str = "FRAMING";
+/// `u32`: the two words of the rival's pace (`weir_aqm::Pace`); it has none of its own.
+pub const GLOBAL_RIVAL_PACE_MULT: &str = "RIVAL_PACE_MULT";
+/// See [`GLOBAL_RIVAL_PACE_MULT`].
+pub const GLOBAL_RIVAL_PACE_SHIFT: &str = "RIVAL_PACE_SHIFT";
 /// `u32`: the target of `base_redirect`, an ifindex.
 pub const GLOBAL_BASE_TARGET: &str = "BASE_TARGET";
 /// `u32`: the first address that `base_spread` draws.

@@ -17,6 +17,7 @@ mod reload;
 mod run;
 pub mod sim;
 mod status;
+mod subscriber;
 mod table;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -209,7 +210,7 @@ fn run_command(command: Command) -> Result<ExitCode, Error> {
         Command::Reload(args) => reload::run(&args.config, out)?,
         Command::Import(args) => import::run(&args.file, args.format, args.csv.as_deref(), out)?,
         Command::Status(args) => match &args.subscriber {
-            Some(asked) => status::subscriber(args.instance.as_str(), asked, args.json, out)?,
+            Some(asked) => subscriber::run(args.instance.as_str(), asked, args.json, out)?,
             None => status::run(args.instance.as_str(), args.json, out)?,
         },
         Command::Probe(args) => probe::run(&args.devices, args.json, out)?,

@@ -9,7 +9,7 @@ use weir_shared_maps::{ClassCounter, CounterId as _, IngressCounter, PortCounter
 
 use super::{Error, table::table};
 use crate::config::back_off::RunningBackOff;
-use crate::config::decode::{MIN_FRAME, RunningPlan};
+use crate::config::decode::MIN_FRAME;
 use crate::config::units::{show_rate, show_time};
 use crate::datapath::{
     ClassSnapshot, HeldSnapshot, IngressSnapshot, PortSnapshot, Reader, RingSnapshot, Snapshot,
@@ -44,51 +44,9 @@ struct Status {
     subscribers: usize,
 }
 
-fn print_json(value: &impl Serialize, out: &mut impl Write) -> std::io::Result<()> {
+pub(super) fn print_json(value: &impl Serialize, out: &mut impl Write) -> std::io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
-}
-
-/// One subscriber, as the maps have it.
-#[derive(Serialize)]
-struct Subscriber {
-    name: String,
-    index: usize,
-    prefixes: Vec<String>,
-    plan: String,
-    rates: RunningPlan,
-}
-
-/// Shows the subscriber with this name or address.
-pub(super) fn subscriber(instance: &str, asked: &str, json: bool, out: &mut impl Write) -> Result<(), Error> {
-    let reader = Reader::open(instance)?;
-    let roster = reader.roster()?;
-    let (index, member) =
-        roster.find(asked).ok_or_else(|| Error::NoSubscriber { asked: asked.to_owned() })?;
-    let shown = Subscriber {
-        name: member.name.clone(),
-        index,
-        prefixes: member.prefixes.iter().map(ToString::to_string).collect(),
-        plan: roster.plans.get(member.plan).and_then(Option::as_deref).unwrap_or("-").to_owned(),
-        rates: reader.plan(member.plan as u32)?,
-    };
-    if json {
-        return Ok(print_json(&shown, out)?);
-    }
-    let direction = |rates: Option<(u64, u64)>| match rates {
-        Some((rate, ceil)) => format!("{}, up to {}", bits(rate), bits(ceil)),
-        None => "not limited".to_owned(),
-    };
-    writeln!(out, "subscriber {} (index {})", shown.name, shown.index)?;
-    writeln!(out, "prefixes {}", shown.prefixes.join(" "))?;
-    writeln!(
-        out,
-        "plan {}: down {}; up {}",
-        shown.plan,
-        direction(shown.rates.down_bps),
-        direction(shown.rates.up_bps)
-    )?;
-    Ok(())
 }
 
 /// The whole status as text.
@@ -349,7 +307,7 @@ fn time(ns: u64) -> String {
     show_time(Nanos::from_nanos(ns))
 }
 
-fn bits(bits_per_second: u64) -> String {
+pub(super) fn bits(bits_per_second: u64) -> String {
     show_rate(Rate::from_bits_per_second(bits_per_second))
 }
 

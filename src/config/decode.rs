@@ -10,8 +10,8 @@ use weir_shared_maps::{
     STACK_DECIDE, STACK_IGNORE,
 };
 
+use super::aqm::MAX_LIMIT;
 use super::model::PauseKind;
-use super::validate::MAX_LIMIT;
 
 /// A port's parameters as they stand in the map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

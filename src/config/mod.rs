@@ -12,21 +12,30 @@
 //! A file is refused as a whole, and all that is wrong with it is shown at once ([`ConfigError`]).
 //! docs/config.md lists every key with unit, range, default and source.
 
+mod aqm;
 pub mod back_off;
 pub mod decode;
 pub mod difference;
 pub mod encode;
 mod error;
 pub mod file;
+mod load;
 mod model;
+mod names;
+mod nearest;
 mod overhead;
 pub mod policy;
+mod port;
+mod rule;
 mod times;
+mod typed;
 pub mod units;
 pub mod validate;
 
-pub use error::{ConfigError, Problem, Rule};
+pub use error::{ConfigError, Problem};
+pub use load::{ReadList, read_config};
 pub use model::{
-    Algorithm, Aqm, Config, ConfigSource, DEFAULT_INSTANCE, DeviceName, Ingress, InstanceName, Metrics, Mode,
-    NameError, PauseKind, Port, ReadList, Sojourn, Stack, VlanId, read_config,
+    Algorithm, Aqm, Config, ConfigSource, Ingress, Metrics, Mode, PauseKind, Port, Sojourn, Stack,
 };
+pub use names::{DEFAULT_INSTANCE, DeviceName, InstanceName, NameError, VlanId};
+pub use rule::Rule;

@@ -1,21 +1,13 @@
 //! What a configuration means, after every check.
 
-use std::fmt;
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::Path;
 
-use thiserror::Error;
 use weir_aqm::overhead::Framing;
 use weir_aqm::{Bytes, Nanos, Rate};
 
 use super::back_off::BackOff;
-use super::error::{ConfigError, MAX_FILE_BYTES, Source};
+use super::names::{DeviceName, InstanceName, VlanId};
 use super::policy::{Class, Policy, Side};
-use super::{file, validate};
-
-/// The instance of a file that names none.
-pub const DEFAULT_INSTANCE: &str = "default";
 
 /// A checked configuration. Made by [`Config::load`] or [`Config::from_toml_str`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,73 +33,6 @@ pub struct ConfigSource {
     pub name: String,
     /// Its text.
     pub text: String,
-}
-
-impl Config {
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    ///
-    /// The file is missing, a directory, unreadable, above 1 MiB or not UTF-8; or all [`super::Problem`]s of its contents.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = path.display().to_string();
-        Self::from_toml_str(&name, &read_config(path)?)
-    }
-
-    /// Checks TOML text. `name` stands for the file in errors, and in the path of the list of subscribers.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Invalid`] with all problems of the text.
-    pub fn from_toml_str(name: &str, text: &str) -> Result<Self, ConfigError> {
-        Self::from_toml_str_with(name, text, &|path| read_list(path))
-    }
-
-    /// As [`Config::from_toml_str`], with another way to the list of subscribers than the file system.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn from_toml_str_with(name: &str, text: &str, list: &ReadList<'_>) -> Result<Self, ConfigError> {
-        let source = Source::new(name, text);
-        let (file, problems) = file::read(&source);
-        validate::validate(&source, &file, problems, list)
-    }
-}
-
-/// Reads the list of subscribers.
-pub type ReadList<'a> = dyn Fn(&Path) -> std::io::Result<String> + 'a;
-
-/// The text of a configuration file.
-///
-/// # Errors
-///
-/// As [`Config::load`], but for the contents.
-pub fn read_config(path: &Path) -> Result<String, ConfigError> {
-    let name = path.display().to_string();
-    let unreadable = |source| ConfigError::Unreadable { path: name.clone(), source };
-    let opened = std::fs::File::open(path).map_err(unreadable)?;
-    if opened.metadata().map_err(unreadable)?.is_dir() {
-        return Err(ConfigError::Directory { path: name });
-    }
-    let mut bytes = Vec::new();
-    opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLarge { path: name });
-    }
-    String::from_utf8(bytes).map_err(|error| ConfigError::not_utf8(&name, &error))
-}
-
-/// Bytes of a list of subscribers: a million lines of 256 bytes.
-const MAX_LIST_BYTES: u64 = 256 << 20;
-
-fn read_list(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_LIST_BYTES {
-        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "larger than 256 MiB"));
-    }
-    Ok(text)
 }
 
 /// The metrics exporter.
@@ -142,7 +67,7 @@ pub struct Port {
     pub mpu: u32,
     /// How the link cuts frames up.
     pub framing: Framing,
-    /// Policer: burst tolerance. Absent: the larger of 10 ms at the rate and ten full frames.
+    /// Policer: burst tolerance. Absent: the larger of 50 ms at the rate and ten full frames.
     pub burst: Option<Bytes>,
     /// Slots of the ring kept free, 0 to 1,024. Absent: 64, or a quarter of a ring below 256 slots.
     pub reserve: Option<u32>,
@@ -259,125 +184,6 @@ pub enum Sojourn {
     Head,
 }
 
-/// An 802.1Q VLAN identifier, 1 to 4094.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VlanId(u16);
-
-impl VlanId {
-    /// `None` for 0 (priority tag), 4095 (reserved) and anything beyond 12 bits (IEEE 802.1Q table 9-2).
-    pub fn new(id: i64) -> Option<Self> {
-        u16::try_from(id).ok().filter(|id| (1..=4094).contains(id)).map(Self)
-    }
-
-    /// The identifier.
-    pub fn get(self) -> u16 {
-        self.0
-    }
-}
-
-/// Why a name was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NameError {
-    /// A name of no characters.
-    #[error("must not be empty")]
-    Empty,
-    /// Longer than the kernel or weir allows.
-    #[error("must have at most {most} bytes, has {has}")]
-    TooLong {
-        /// The bound.
-        most: usize,
-        /// The name's length.
-        has: usize,
-    },
-    /// `.` or `..`.
-    #[error("must not be `.` or `..`")]
-    Dots,
-    /// A character that the name may not have.
-    #[error("must not contain {found:?}")]
-    Character {
-        /// The first such character.
-        found: char,
-    },
-}
-
-/// A network device's name: 1 to 15 bytes, no `/`, `:` or white space (`dev_valid_name`, `net/core/dev.c` at v6.18).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceName(String);
-
-impl DeviceName {
-    /// Checks a name. Whether such a device exists is not asked.
-    ///
-    /// # Errors
-    ///
-    /// The first rule the name breaks.
-    pub fn new(name: &str) -> Result<Self, NameError> {
-        /// `IFNAMSIZ` less the terminating zero.
-        const MOST: usize = 15;
-        let refused = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        match name {
-            "" => Err(NameError::Empty),
-            "." | ".." => Err(NameError::Dots),
-            _ if name.len() > MOST => Err(NameError::TooLong { most: MOST, has: name.len() }),
-            _ => match name.chars().find(|&c| refused(c)) {
-                Some(found) => Err(NameError::Character { found }),
-                None => Ok(Self(name.to_owned())),
-            },
-        }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An instance's name: 1 to 32 of `a-z`, `0-9`, `_` and `-`, because it becomes a directory of the BPF file system.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceName(String);
-
-impl InstanceName {
-    /// Checks a name.
-    ///
-    /// # Errors
-    ///
-    /// The first rule the name breaks.
-    pub fn new(name: &str) -> Result<Self, NameError> {
-        const MOST: usize = 32;
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        match name {
-            "" => Err(NameError::Empty),
-            _ if name.len() > MOST => Err(NameError::TooLong { most: MOST, has: name.len() }),
-            _ => match name.chars().find(|&c| !allowed(c)) {
-                Some(found) => Err(NameError::Character { found }),
-                None => Ok(Self(name.to_owned())),
-            },
-        }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for InstanceName {
-    fn default() -> Self {
-        Self(DEFAULT_INSTANCE.to_owned())
-    }
-}
-
-impl fmt::Display for DeviceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for InstanceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Mode {
     /// As written in the file.
     pub fn name(self) -> &'static str {
@@ -430,38 +236,5 @@ impl Algorithm {
             Self::L4s => "l4s",
             Self::None => "none",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_names_obey_the_kernel() {
-        assert!(DeviceName::new("lan0").is_ok());
-        assert!(DeviceName::new("enp0s31f6.100").is_ok());
-        assert_eq!(DeviceName::new(""), Err(NameError::Empty));
-        assert_eq!(DeviceName::new(".."), Err(NameError::Dots));
-        assert_eq!(DeviceName::new("a234567890123456"), Err(NameError::TooLong { most: 15, has: 16 }));
-        for found in ['/', ':', ' ', '\n'] {
-            assert_eq!(DeviceName::new(&format!("a{found}b")), Err(NameError::Character { found }));
-        }
-    }
-
-    #[test]
-    fn instance_names_cannot_leave_their_directory() {
-        assert!(InstanceName::new("home-1_a").is_ok());
-        for bad in ["", "..", "a/b", "Home", "a.b", &"x".repeat(33)] {
-            assert!(InstanceName::new(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn vlan_identifiers_exclude_the_two_reserved_ones() {
-        for bad in [-1, 0, 4095, 4096, 65_537] {
-            assert_eq!(VlanId::new(bad), None);
-        }
-        assert_eq!(VlanId::new(4094).map(VlanId::get), Some(4094));
     }
 }

@@ -4,9 +4,10 @@ use toml::Spanned;
 use weir_aqm::LinkLayer;
 use weir_aqm::overhead::{Framing, PRESETS};
 
-use super::error::Rule;
-use super::file::{Items, PortTable, Scalar};
+use super::file::PortTable;
 use super::policy::PolicyRule;
+use super::rule::Rule;
+use super::typed::{Items, Scalar};
 use super::validate::{At, Check};
 
 /// Bytes of the Ethernet header, which XDP's frames have and CAKE's overheads do not count.

@@ -2,8 +2,8 @@
 
 use weir_aqm::{Bytes, Nanos, Pi2Params, PieParams};
 
+use super::aqm::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT, PIE_TARGET};
 use super::model::{Algorithm, Aqm, Mode, Port};
-use super::validate::{DEFAULT_INTERVAL, DEFAULT_TARGET, MAX_INTERVAL, MAX_LIMIT, PIE_TARGET};
 
 /// Default limit in targets. Three is where slow-start overshoot no longer owns the 99th percentile of a 30 s run, and the
 /// goodput of a few CUBIC flows is still that of five (docs/aqm-comparison.md).

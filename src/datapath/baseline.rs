@@ -1,13 +1,17 @@
-//! The plain redirect: routing by `bpf_fib_lookup`, no egress program, no counters. What routers run today.
+//! The plain redirect: routing by `bpf_fib_lookup`, no egress program unless one is given, no counters. What routers run
+//! today.
 
 use aya::{
     Ebpf,
     maps::{DevMapHash, MapData},
-    programs::{Xdp, XdpMode},
+    programs::{ProgramFd, Xdp, XdpMode},
 };
 use weir_shared_maps::names;
 
-use super::{Error, Result, instance::take, objects::BASELINE};
+use super::{
+    Error, Result,
+    objects::{BASELINE, take},
+};
 
 /// An attached plain redirect; detached when dropped.
 pub struct Redirect {
@@ -22,9 +26,18 @@ impl Redirect {
     ///
     /// [`Error`]; nothing stays attached.
     pub fn attach(ingress_ifindex: u32, port_ifindex: u32) -> Result<Self> {
+        Self::attach_through(ingress_ifindex, port_ifindex, None)
+    }
+
+    /// The same through a devmap program.
+    pub(super) fn attach_through(
+        ingress_ifindex: u32,
+        port_ifindex: u32,
+        egress: Option<&ProgramFd>,
+    ) -> Result<Self> {
         let mut ebpf = BASELINE.open(None, &[])?;
         let mut devmap: DevMapHash<MapData> = take(&mut ebpf, names::MAP_BASE_DEVMAP)?;
-        devmap.insert(port_ifindex, port_ifindex, None, 0).map_err(|e| match e {
+        devmap.insert(port_ifindex, port_ifindex, egress, 0).map_err(|e| match e {
             aya::maps::xdp::XdpMapError::MapError(e) => Error::map(names::MAP_BASE_DEVMAP)(e),
             aya::maps::xdp::XdpMapError::ChainedProgramNotSupported => {
                 Error::MissingPart { object: BASELINE.name, part: names::MAP_BASE_DEVMAP }

@@ -12,8 +12,8 @@ use zerocopy::FromZeros;
 use super::{
     Error, Result,
     follow::facts,
-    instance::take,
     netdev,
+    objects::take,
     objects::{EGRESS, NamedLink, Sizes, attach_observers},
     policy::PolicySizes,
     recipe::KernelTypes,

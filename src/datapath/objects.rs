@@ -4,7 +4,8 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{Xdp, links::FdLink},
+    maps::{Map, MapError},
+    programs::{Program, SchedClassifier, Xdp, links::FdLink},
 };
 use weir_shared_maps::names;
 
@@ -20,6 +21,9 @@ pub static EGRESS: Object =
 /// The programs that decide nothing.
 pub static BASELINE: Object =
     Object { name: "baseline", bytes: include_bytes_aligned!("objects/weir-baseline.bpf.o") };
+/// The rival that the lab compares with.
+pub static RIVAL: Object =
+    Object { name: "rival", bytes: include_bytes_aligned!("objects/weir-rival.bpf.o") };
 
 /// A program's name and the link that keeps it attached.
 pub type NamedLink = (&'static str, FdLink);
@@ -94,9 +98,34 @@ impl Object {
     ///
     /// [`Error::MissingPart`].
     pub fn xdp<'a>(&self, ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp> {
+        self.program(ebpf, name)
+    }
+
+    /// The TC program `name`, alike.
+    pub(super) fn classifier<'a>(
+        &self,
+        ebpf: &'a mut Ebpf,
+        name: &'static str,
+    ) -> Result<&'a mut SchedClassifier> {
+        self.program(ebpf, name)
+    }
+
+    fn program<'a, P>(&self, ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P>
+    where
+        &'a mut P: TryFrom<&'a mut Program>,
+    {
         let missing = || Error::MissingPart { object: self.name, part: name };
         ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
     }
+}
+
+/// Takes a typed map out of an object, which must keep it as long as programs are still to be loaded.
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(Error::MissingPart { object: "shared", part: name })?;
+    T::try_from(map).map_err(Error::map(name))
 }
 
 /// Attaches the observers of an opened egress object; returns (name, link) of each.

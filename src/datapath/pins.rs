@@ -21,7 +21,7 @@ use nix::{
 };
 use weir_shared_maps::ABI_VERSION;
 
-use super::reader::Manifest;
+use super::manifest::Manifest;
 use super::{Error, Result};
 
 const BPFFS: &str = "/sys/fs/bpf";

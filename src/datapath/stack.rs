@@ -14,12 +14,12 @@ use aya::{
     },
     util::KernelVersion,
 };
-use weir_shared_maps::{MODE_METER, PortConfig, STACK_DECIDE, names};
+use weir_shared_maps::{PortConfig, STACK_DECIDE, names};
 
 use super::{
     Error, Result,
     netdev::Netdev,
-    objects::{EGRESS, INGRESS, Object, Sizes},
+    objects::{EGRESS, INGRESS, Sizes},
     pins::Pins,
 };
 
@@ -68,7 +68,7 @@ impl<'a> StackPrograms<'a> {
         globals: &[(&'static str, u32)],
         pins: &Pins,
     ) -> Result<()> {
-        if config.stack != STACK_DECIDE || config.mode == MODE_METER {
+        if config.stack != STACK_DECIDE {
             return Ok(());
         }
         let place = Place { device, hook: self.hook, pins };
@@ -82,27 +82,18 @@ impl<'a> StackPrograms<'a> {
                 Some(ebpf) => ebpf,
                 None => {
                     let ebpf = self.classify.insert(INGRESS.open(self.shared, self.constants)?);
-                    classifier(&INGRESS, ebpf, name)?.load().map_err(Error::program("load", name, None))?;
+                    INGRESS.classifier(ebpf, name)?.load().map_err(Error::program("load", name, None))?;
                     ebpf
                 }
             };
-            place.put(classifier(&INGRESS, ebpf, name)?, name, CLASSIFY_PRIORITY)?;
+            place.put(INGRESS.classifier(ebpf, name)?, name, CLASSIFY_PRIORITY)?;
         }
         let name = if config.classes > 0 { names::PROG_STACK_POLICY } else { names::PROG_STACK };
         let mut ebpf = EGRESS.open(self.shared, globals)?;
-        let program = classifier(&EGRESS, &mut ebpf, name)?;
+        let program = EGRESS.classifier(&mut ebpf, name)?;
         program.load().map_err(Error::program("load", name, Some(&device.name)))?;
         place.put(program, name, DECIDE_PRIORITY)
     }
-}
-
-fn classifier<'a>(
-    object: &Object,
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut SchedClassifier> {
-    let missing = || Error::MissingPart { object: object.name, part: name };
-    ebpf.program_mut(name).ok_or_else(missing)?.try_into().map_err(|_| missing())
 }
 
 struct Place<'a> {

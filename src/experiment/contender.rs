@@ -20,10 +20,11 @@ pub const LAB: &[&str] = &[
     "weir+plain",
     "weir+early-mark",
     "weir+early-drop",
+    "csfq",
 ];
 
 /// What only the simulator can run.
-pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp", "csfq"];
+pub const SIMULATOR: &[&str] = &["codel", "fq_codel", "pie", "dualpi2", "cake", "policer", "bc-pqp"];
 
 /// All names.
 pub fn all() -> impl Iterator<Item = &'static str> {

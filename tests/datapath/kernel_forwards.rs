@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::frame::{BOTH, PORT, RECEIVER, udp};
-use super::own::{Own, rate};
+use super::own::rate_in_turns;
 use super::router::{LAN, OTHER, Router, UNMANAGED, WAN, privileged, wait_for};
 use super::veth::Pair;
 
@@ -26,13 +26,7 @@ fn in_mode_tc_what_the_kernel_forwards_and_what_the_router_sends_have_one_rate()
         router.inject(&udp(to).build());
         assert_eq!(router.drain().iter().map(|frame| frame.hops).collect::<Vec<_>>(), [63]);
     }
-    let mut own = Own::new(&router, RECEIVER.0, FRAME);
-    let frame = udp(RECEIVER.0).payload(FRAME - 42).build();
-    let mut turn = 0_u64;
-    let got = rate(&router, |_| {
-        turn += 1;
-        if turn.is_multiple_of(2) { own.send(0) } else { router.inject(&frame) }
-    });
+    let got = rate_in_turns(&router, FRAME);
     assert!((got - 20.0 * MBIT).abs() < 0.1 * MBIT, "{got}");
     let port = running.snapshot().ports.remove(0);
     assert_eq!((port.mode, port.unaccounted), ("tc", 0));

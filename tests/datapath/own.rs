@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::frame::{PORT, STAMP};
+use super::frame::{PORT, RECEIVER, STAMP, udp};
 use super::router::Router;
 
 /// A socket of the router's that sends UDP to one address, from port and to port [`PORT`].
@@ -55,6 +55,17 @@ impl Own {
     }
 }
 
+/// [`rate`] of frames of `frame` bytes that the router and the sender behind `lan0` offer in turns.
+pub fn rate_in_turns(router: &Router, frame: usize) -> f64 {
+    let mut own = Own::new(router, RECEIVER.0, frame);
+    let arriving = udp(RECEIVER.0).payload(frame - 42).build();
+    let mut turn = 0_u64;
+    rate(router, |_| {
+        turn += 1;
+        if turn.is_multiple_of(2) { own.send(0) } else { router.inject(&arriving) }
+    })
+}
+
 /// How long before the window begins, and how long it is at least.
 const SETTLE: Duration = Duration::from_millis(300);
 const WINDOW: Duration = Duration::from_secs(2);
@@ -65,8 +76,7 @@ const EDGE: Duration = Duration::from_micros(200);
 ///
 /// The window begins and ends with a frame that passed after one that did not: the meter holds the same then, so that what
 /// passed between is the rate times the time, whatever the machine did to this thread meanwhile (as long as the burst bridges
-/// it). `offer` gets the time since
-/// the start.
+/// it). `offer` gets the time since the start.
 pub fn rate(router: &Router, mut offer: impl FnMut(Duration)) -> f64 {
     let start = Instant::now();
     let (mut first, mut bytes, mut dropped) = (None, 0, None);

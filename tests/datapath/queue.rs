@@ -305,13 +305,17 @@ fn the_observers_sojourn_agrees_with_the_delay_measured_outside_of_a_taps_ring()
             compared
         });
         // 1.2 times the link's rate: the queue grows from nothing to 300 ms.
-        let stamps = RefCell::new(Vec::new());
-        inject_paced(&router, gap * 10 / 12, now_ns() + 1_500 * MS, |_| {
-            let stamp = now_ns();
-            stamps.borrow_mut().push(stamp);
-            udp(RECEIVER.0).payload(FULL).stamp(stamp).build()
+        let sender = scope.spawn(|| {
+            make_timely(5);
+            let stamps = RefCell::new(Vec::new());
+            inject_paced(&router, gap * 10 / 12, now_ns() + 1_500 * MS, |_| {
+                let stamp = now_ns();
+                stamps.borrow_mut().push(stamp);
+                udp(RECEIVER.0).payload(FULL).stamp(stamp).build()
+            });
+            stamps.into_inner()
         });
-        late = late_by(&stamps.into_inner(), 2 * gap);
+        late = late_by(&sender.join().unwrap(), 2 * gap);
         done.store(true, Ordering::Relaxed);
         compared = receiver.join().unwrap();
     });

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{SchedClassifier, TcAttachType};
+use socket2::{Domain, Socket, Type};
 use weir::config::Config;
 use weir::datapath::{Instance, StartOptions, stack::Hook};
-use weir_shared_maps::{ABI_VERSION, PortConfig, names};
+use weir_shared_maps::{ABI_VERSION, META_MAGIC, MetaHead, PacketMeta, PortConfig, names};
+use zerocopy::{FromZeros as _, transmute};
 
 use super::frame::{BOTH, RECEIVER, Seen, seen, udp};
-use super::own::{Own, rate};
+use super::own::{Own, rate, rate_in_turns};
 use super::router::{Router, Running, WAN, causes, privileged, wait_for};
 
 const MBIT: u64 = 1_000_000;
@@ -59,6 +62,11 @@ fn adds_up(running: &Running) {
     }
 }
 
+/// Where the instance's maps and links are pinned.
+fn pins(router: &Router) -> PathBuf {
+    PathBuf::from("/sys/fs/bpf/weir").join(router.instance()).join(format!("v{ABI_VERSION}"))
+}
+
 /// Names of the TC egress programs on `wan0`.
 fn programs(router: &Router) -> Vec<String> {
     let (_, programs) = router.run(|| SchedClassifier::query_tcx(WAN, TcAttachType::Egress)).unwrap();
@@ -91,13 +99,7 @@ fn redirected_frames_and_the_routers_own_share_one_rate() {
     let classes = format!("{NO_AQM}\n{}", class("all", 20, ""));
     for keys in [NO_AQM, &classes] {
         let running = router.start("", &format!("{}\n{keys}", policer(20)));
-        let mut own = Own::new(&router, RECEIVER.0, FRAME);
-        let frame = udp(RECEIVER.0).payload(FRAME - 42).build();
-        let mut turn = 0_u64;
-        let got = rate(&router, |_| {
-            turn += 1;
-            if turn.is_multiple_of(2) { own.send(0) } else { router.inject(&frame) }
-        });
+        let got = rate_in_turns(&router, FRAME);
         assert_within(got, 20 * MBIT, 0.5);
         adds_up(&running);
         let port = running.snapshot().ports.remove(0);
@@ -291,8 +293,7 @@ fn a_port_whose_state_is_missing_lets_the_stacks_frames_pass_and_counts_them() {
     for classes in ["", "[[port.class]]\nname = \"all\"\n"] {
         let router = Router::new();
         let running = router.start("", &format!("{}\n{NO_AQM}\n{classes}", policer(1)));
-        let pins = PathBuf::from("/sys/fs/bpf/weir").join(router.instance()).join(format!("v{ABI_VERSION}"));
-        let data = MapData::from_pin(pins.join(names::MAP_PORTS)).unwrap();
+        let data = MapData::from_pin(pins(&router).join(names::MAP_PORTS)).unwrap();
         let mut ports: Array<MapData, PortConfig> = Map::Array(data).try_into().unwrap();
         let config = ports.get(&0, 0).unwrap();
         ports.set(0, PortConfig { pace_mult: 0, ..config }, 0).unwrap();
@@ -315,9 +316,8 @@ fn without_the_describing_program_the_default_class_decides() {
         class("rest", 100, "")
     );
     let running = router.start("", &text);
-    let links =
-        PathBuf::from("/sys/fs/bpf/weir").join(router.instance()).join(format!("v{ABI_VERSION}/links"));
-    std::fs::remove_file(links.join(format!("{}-{WAN}", names::PROG_STACK_CLASSIFY))).unwrap();
+    let link = format!("links/{}-{WAN}", names::PROG_STACK_CLASSIFY);
+    std::fs::remove_file(pins(&router).join(link)).unwrap();
     wait_for("the link is gone", Duration::from_secs(2), || programs(&router).len() == 1);
     let to: IpAddr = RECEIVER.0.into();
     let mut own = Own::new(&router, to, FRAME).mark(7);
@@ -326,4 +326,55 @@ fn without_the_describing_program_the_default_class_decides() {
     let port = running.snapshot().ports.remove(0);
     let seen: Vec<u64> = port.classes.iter().map(|class| class.counters["seen"]).collect();
     assert_eq!((port.counters["no_metadata"], seen), (10, vec![0, 10]));
+}
+
+/// Sends a frame of the Link Layer Discovery Protocol (IEEE 802.1AB) out of `wan0`, past the router's IP.
+fn send_lldp(router: &Router) {
+    const ETHERTYPE: u16 = 0x88cc;
+    let mut frame = [0_u8; 60];
+    frame[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+    frame[12..14].copy_from_slice(&ETHERTYPE.to_be_bytes());
+    router.run(|| {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+        // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
+        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        to.sll_family = libc::AF_PACKET as libc::c_ushort;
+        to.sll_protocol = ETHERTYPE.to_be();
+        to.sll_ifindex = nix::net::if_::if_nametoindex(WAN).unwrap().cast_signed();
+        // SAFETY: the kernel reads the frame and the address, of the lengths that are given.
+        let sent = unsafe {
+            libc::sendto(
+                socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const to).cast(),
+                size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        assert_eq!(sent, 60, "{}", std::io::Error::last_os_error());
+    });
+}
+
+/// Somebody else's program between the two of a port can end a packet's way after it was described.
+#[test]
+fn what_was_left_of_an_earlier_packet_says_nothing_of_one_that_is_not_ip() {
+    let Some(_machine) = privileged("what_was_left_of_an_earlier_packet") else { return };
+    let router = Router::new();
+    let classes = format!("{}{}", class("left", 100, ""), class("rest", 100, ""));
+    let running = router.start("", &format!("default_class = \"rest\"\n{}\n{classes}", policer(100)));
+    let data = MapData::from_pin(pins(&router).join(names::MAP_STACK_META)).unwrap();
+    let mut metadata: PerCpuArray<MapData, [u8; size_of::<PacketMeta>()]> =
+        Map::PerCpuArray(data).try_into().unwrap();
+    let head = MetaHead { magic: META_MAGIC, ip_version: 4, l3_offset: 14 };
+    let left = PacketMeta { head, ..PacketMeta::new_zeroed() };
+    let everywhere = vec![transmute!(left); aya::util::nr_cpus().unwrap()];
+    metadata.set(0, PerCpuValues::try_from(everywhere).unwrap(), 0).unwrap();
+    send_lldp(&router);
+    let found = || {
+        let port = running.snapshot().ports.remove(0);
+        (port.classes[0].counters["seen"], port.counters["no_metadata"])
+    };
+    wait_for("the frame", Duration::from_secs(2), || found() != (0, 0));
+    assert_eq!(found().0, 0, "it was taken for the packet before it");
 }

@@ -19,8 +19,12 @@ const LINKER_VERSION: &str = "0.10.3";
 /// The compiler the committed objects were built with.
 const RUSTC_VERSION: &str = "1.95.0";
 /// (package, binary) of each object.
-const OBJECTS: [(&str, &str); 3] =
-    [("weir-ingress", "weir-ingress"), ("weir-ingress", "weir-baseline"), ("weir-egress", "weir-egress")];
+const OBJECTS: [(&str, &str); 4] = [
+    ("weir-ingress", "weir-ingress"),
+    ("weir-ingress", "weir-baseline"),
+    ("weir-ingress", "weir-rival"),
+    ("weir-egress", "weir-egress"),
+];
 
 fn output(command: &mut Command) -> Result<String> {
     let out = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;

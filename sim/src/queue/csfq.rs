@@ -12,11 +12,6 @@ use super::{Controller, View, flow_hash::FlowHash};
 use crate::{Packet, Random};
 
 const FLOWS: u32 = 1024;
-/// Of the intervals that docs/fairness-comparison.md compares, the one that is fair soonest and holds the rate best.
-const INTERVAL: Nanos = Nanos::from_millis(10);
-const TARGET: Nanos = Nanos::from_millis(5);
-/// As long as a class with fairness may burst by default.
-const LIMIT: Nanos = Nanos::from_millis(25);
 /// What the clock shows when a run begins: the state is that of a drain that was idle for long.
 const BOOT: Nanos = Nanos::from_secs(1);
 
@@ -41,12 +36,7 @@ impl Csfq {
     /// An idle drain. A `rate` outside 64 kbit/s to 400 Gbit/s is taken for the nearest in it.
     pub fn new(rate: Rate, mut random: Random) -> Self {
         let bits = rate.bits_per_second().clamp(Pace::MIN_BITS_PER_SECOND, Pace::MAX_BITS_PER_SECOND);
-        let params = Pace::from_bits_per_second(bits).map(|pace| CsfqParams {
-            pace,
-            interval: INTERVAL,
-            target: TARGET,
-            limit: LIMIT,
-        });
+        let params = Pace::from_bits_per_second(bits).map(CsfqParams::as_compared);
         let hash = FlowHash::new(&mut random);
         let flows = vec![RateVars::default(); FLOWS as usize];
         let state = State { params, vars: CsfqVars::default(), flows, hash, random };

@@ -9,12 +9,16 @@ use weir_shared_maps::MAX_CLASSES;
 use super::file::ClassTable;
 use super::model::{Class, ColourAction, DscpAction, Fairness};
 use super::{PolicyRule, words};
+use crate::config::aqm::Algorithms;
 use crate::config::back_off::BackOffKeys;
-use crate::config::error::Rule;
-use crate::config::file::{Field, Items, PortTable, Scalar};
-use crate::config::model::{Algorithm, InstanceName};
+use crate::config::file::PortTable;
+use crate::config::model::Algorithm;
+use crate::config::names::InstanceName;
+use crate::config::port::{FULL_FRAME, rate};
+use crate::config::rule::Rule;
+use crate::config::typed::{Field, Items, Scalar};
 use crate::config::units::{parse_size, show_rate};
-use crate::config::validate::{Algorithms, At, Check, FULL_FRAME, choice, rate};
+use crate::config::validate::{At, Check, choice};
 
 /// What a port's classes come to.
 pub(in crate::config) struct Classes {
@@ -233,13 +237,12 @@ pub(in crate::config) fn known<'t>(names: impl Iterator<Item = &'t Field<String>
 }
 
 fn fairness(word: &str) -> Result<Fairness, Rule> {
-    const WORDS: &[&str] = &["none", "flow", "src-host", "dst-host", "host+flow"];
     match word {
         "none" => Ok(Fairness::None),
         "flow" => Ok(Fairness::Flow),
         "src-host" => Ok(Fairness::SourceHost),
         "dst-host" => Ok(Fairness::DestinationHost),
         "host+flow" => Ok(Fairness::HostFlow),
-        _ => Err(choice(word, "\"none\", \"flow\", \"src-host\", \"dst-host\", \"host+flow\"", WORDS)),
+        _ => Err(choice(word, &["none", "flow", "src-host", "dst-host", "host+flow"])),
     }
 }

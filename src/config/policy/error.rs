@@ -3,7 +3,7 @@
 use miette::Diagnostic;
 use thiserror::Error;
 
-use crate::config::model::NameError;
+use crate::config::names::NameError;
 use crate::config::units::UnitError;
 
 /// A broken rule of policy. Bounds stand in the variants, so that the text cannot disagree with the check.

@@ -5,7 +5,8 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 use crate::config::back_off::BackOffTable;
-use crate::config::file::{AqmTable, Field, Items, Reader, place};
+use crate::config::file::AqmTable;
+use crate::config::typed::{Field, Items, Reader, place};
 
 /// One `[[port.class]]`.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use weir_aqm::{Bytes, Rate};
 
 use crate::config::back_off::BackOff;
-use crate::config::model::{Aqm, VlanId};
+use crate::config::model::Aqm;
+use crate::config::names::VlanId;
 
 /// Name of the class of a port that lists none.
 pub const IMPLICIT_CLASS: &str = "default";

@@ -8,11 +8,12 @@ use super::PolicyRule;
 use super::file::PlanTable;
 use super::model::{Plan, PlanRate};
 use super::rule::Named;
-use crate::config::error::Rule;
-use crate::config::file::Field;
-use crate::config::model::NameError;
+use crate::config::names::NameError;
+use crate::config::port::rate;
+use crate::config::rule::Rule;
+use crate::config::typed::Field;
 use crate::config::units::show_rate;
-use crate::config::validate::{At, Check, rate};
+use crate::config::validate::{At, Check};
 
 /// The plans, and where each name is among them.
 pub(in crate::config) struct Plans {

@@ -5,10 +5,11 @@ use weir_aqm::Rate;
 use super::PolicyRule;
 use super::file::PolicerTable;
 use super::model::{ColourAction, Metered, Policer};
-use crate::config::error::Rule;
-use crate::config::file::{Field, Items};
+use crate::config::port::rate;
+use crate::config::rule::Rule;
+use crate::config::typed::{Field, Items};
 use crate::config::units::show_rate;
-use crate::config::validate::{At, Check, rate};
+use crate::config::validate::{At, Check};
 
 const MAX_PPS: u64 = 1_000_000_000;
 const MAX_PACKETS: u64 = 1_000_000;

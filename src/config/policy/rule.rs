@@ -11,8 +11,9 @@ use super::class::code_point;
 use super::file::RuleTable;
 use super::model::MatchRule;
 use super::{PolicyRule, words};
-use crate::config::file::{IngressTable, Items, Scalar};
-use crate::config::model::VlanId;
+use crate::config::file::IngressTable;
+use crate::config::names::VlanId;
+use crate::config::typed::{Field, Items, Scalar};
 use crate::config::validate::{At, Check};
 
 /// What rules refer to.
@@ -61,12 +62,7 @@ impl Check<'_> {
     }
 
     /// Reports a class that no port has.
-    pub(in crate::config) fn class_known(
-        &mut self,
-        at: At<'_>,
-        field: &crate::config::file::Field<String>,
-        named: &Named<'_>,
-    ) {
+    pub(in crate::config) fn class_known(&mut self, at: At<'_>, field: &Field<String>, named: &Named<'_>) {
         let Some(class) = field.get() else { return };
         if !named.classes.contains(class.get_ref().as_str()) {
             let mut known: Vec<&str> = named.classes.iter().copied().collect();

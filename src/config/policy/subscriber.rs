@@ -15,7 +15,9 @@ use super::overlap::{Owned, is_v6, overlaps};
 use super::plan::{Plans, label};
 use super::rule::prefix;
 use super::subscribers_csv;
-use crate::config::error::{Problem, Rule, Source};
+use crate::config::error::{Problem, Source};
+use crate::config::rule::Rule;
+use crate::config::typed::Field;
 use crate::config::validate::{At, Check};
 
 /// Overlaps that are shown.
@@ -154,7 +156,7 @@ impl Check<'_> {
             (Written::Table(number), _) => {
                 let Some(table) = places.tables.get(*number) else { return };
                 let span = match (key, &table.name) {
-                    ("name", crate::config::file::Field::Is(name)) => name.span(),
+                    ("name", Field::Is(name)) => name.span(),
                     _ => match &table.prefixes {
                         crate::config::file::Items::Are { span, .. } => span.clone(),
                         crate::config::file::Items::Absent | crate::config::file::Items::Wrong => {

@@ -8,7 +8,8 @@ use super::PolicyRule;
 use super::plan::label;
 use super::rule::parse_prefix;
 use super::subscriber::{Found, Written};
-use crate::config::error::{Problem, Rule, Source};
+use crate::config::error::{Problem, Source};
+use crate::config::rule::Rule;
 use std::collections::HashMap;
 
 /// Problems of one file that are shown; the rest of it is not read.

@@ -2,6 +2,7 @@
 //!
 //! Each has a file. A contender is prepared on a topology of its own and detaches when its [`Attached`] is dropped.
 
+mod csfq;
 mod kernel;
 mod qdisc;
 mod redirect;
@@ -120,6 +121,7 @@ pub fn by_name(name: &str) -> Result<Box<dyn Contender>> {
         "weir+early-drop" => Box::new(weir::Weir("weir+early-drop")),
         "weir+policer" => Box::new(weir::Weir("weir+policer")),
         "weir+plain" => Box::new(weir::Weir("weir+plain")),
+        "csfq" => Box::new(csfq::Csfq),
         other => {
             return Err(Error::UnknownContender { name: other.to_owned(), known: contender::LAB.join(", ") });
         }

@@ -2,6 +2,9 @@
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg, atomic_xadd};
 
+/// Compare-and-swap attempts on a meter. What becomes of one that loses this often stands where it is swapped.
+pub const CAS_ATTEMPTS: usize = 4;
+
 /// Adds and returns the value before.
 ///
 /// # Safety

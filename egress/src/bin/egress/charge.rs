@@ -1,15 +1,12 @@
 //! `stack = "charge"`: what left a port's qdisc is charged to the port's rate, though nobody was asked about it.
 
+use weir_aqm::borrow::FRACTION;
 use weir_aqm::{Bytes, Nanos};
 use weir_egress::{policer, wire_bytes};
 use weir_shared_maps::{MODE_POLICER, MODE_VIRTUAL, PortConfig, STACK_CHARGE};
 
-use crate::atomics::{fetch_add, load, swap_if};
+use crate::atomics::{CAS_ATTEMPTS, fetch_add, load, swap_if};
 use crate::maps::{WEIR_POLICY, WEIR_PORT_STATE};
-
-const CAS_ATTEMPTS: usize = 4;
-/// Fraction bits of what a port with classes owes.
-const FRACTION: u32 = 16;
 
 /// Charges one frame of the stack that the driver took. The debt stays within what the port's meter tolerates, so that
 /// redirected frames are not locked out for longer than a burst.

@@ -14,7 +14,7 @@ use weir_shared_maps::{
 };
 
 use crate::{
-    atomics::{fetch_add, load, store, swap_if},
+    atomics::{CAS_ATTEMPTS, fetch_add, load, store, swap_if},
     charge::charge_sent,
     classes::weir_give_back,
     events::{RingId, tell_refused},
@@ -26,8 +26,6 @@ use crate::{
     renew::weir_renew,
     ring::{Location, locate, read},
 };
-
-const CAS_ATTEMPTS: usize = 4;
 
 /// Arguments of `xdp_devmap_xmit` (`include/trace/events/xdp.h` at v6.18), the same for both program types.
 #[derive(Clone, Copy)]

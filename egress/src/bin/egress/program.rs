@@ -18,7 +18,7 @@ use weir_shared_maps::{
 };
 
 use crate::{
-    atomics::{load, store, swap_if},
+    atomics::{CAS_ATTEMPTS, load, store, swap_if},
     cell::MapCell,
     frame::{capable, mark},
     maps::{
@@ -27,9 +27,6 @@ use crate::{
     },
     ring::{Location, occupancy},
 };
-
-/// Compare-and-swap attempts of the meter. One that loses this often is dropped: the rate is never exceeded.
-const CAS_ATTEMPTS: usize = 4;
 
 #[xdp(map = "devmap")]
 pub fn weir_egress(ctx: XdpContext) -> u32 {

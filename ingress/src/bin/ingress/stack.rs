@@ -1,7 +1,7 @@
 //! The TC program that says what a packet of the kernel's stack is, before the one that decides on it (egress's
 //! `weir_stack_pol`): the rules, subscribers and hashes that ingress applies to what arrives.
 //!
-//! One copy serves all ports. Both programs run in one pass of the hook, on one CPU, and nothing runs between them.
+//! One copy serves all ports. Both programs run in one pass of the hook, on one CPU, and nothing of weir's runs between them.
 
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, maps::HashMap, programs::TcContext};
 use weir_shared_maps::{DIM_INGRESS, DIM_MARK, META_MAGIC, MetaHead, PacketMeta};
@@ -18,12 +18,16 @@ const PORTS: usize = 4;
 const PULLED: u32 = 128;
 
 /// Leaves the packet's metadata, or none: what is not IP, or begins with a tag, is of the port's default class.
+///
+/// Those of an earlier packet are taken away first: somebody else's program between the two may have ended its way before they
+/// were read.
 #[classifier]
 pub fn weir_stack_cls(ctx: TcContext) -> i32 {
-    if let Some(meta) = describe(&ctx)
-        && let Some(slot) = WEIR_STACK_META.get_ptr_mut(0)
-    {
-        // SAFETY: this CPU's own value.
+    let Some(slot) = WEIR_STACK_META.get_ptr_mut(0) else { return TC_ACT_UNSPEC };
+    // SAFETY: this CPU's own value.
+    unsafe { (*slot).head.magic = 0 };
+    if let Some(meta) = describe(&ctx) {
+        // SAFETY: as above.
         unsafe { *slot = meta };
     }
     // The next program, which decides.
