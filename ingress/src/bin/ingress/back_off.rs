@@ -71,15 +71,17 @@ pub fn by_class(
     let bucket = port.port * STICKY_BUCKETS + (meta.flow_hash & (STICKY_BUCKETS - 1));
     let before = way_in(bucket);
     let backing = by_flow(ctx, routed, class, bucket)?;
+    // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
+    let backing = if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
+        straighten(bucket);
+        Backing::Go
+    } else {
+        backing
+    };
     if let Some(after) = way_of(backing)
         && after.as_u64() != before
     {
         weir_tell_flow(port.port, meta.flow_hash, before as u32, after.as_u64() as u32);
-    }
-    // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
-    if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
-        straighten(bucket);
-        return Ok(Backing::Go);
     }
     Ok(backing)
 }
