@@ -49,12 +49,21 @@ fn congest(router: &Router, to: IpAddr) {
 /// Of some ten flows, those that share an entry with an earlier one (there are 8,192, seeded anew in each instance), at most.
 const COLLISIONS: u64 = 4;
 
-/// One packet of each of these flows, each in a moment of its own.
+/// One packet of each of these flows, each in a moment of its own. Each has one in the ring before: what has none does not divert.
 fn move_flows(router: &Router, flows: Range<u16>) {
+    enter(router, RECEIVER.0.into(), flows.clone());
     for flow in flows {
         next_tick();
         send(router, RECEIVER.0.into(), flow);
     }
+}
+
+/// One packet of each of these flows, which is in the ring when this returns.
+fn enter(router: &Router, to: IpAddr, flows: Range<u16>) {
+    for flow in flows {
+        send(router, to, flow);
+    }
+    sleep_until(now_ns() + MS);
 }
 
 fn flows(events: &mut Events) -> Vec<Event> {
@@ -65,6 +74,9 @@ fn flows(events: &mut Events) -> Vec<Event> {
 fn there_and_back(router: &Router, running: &Running, to: IpAddr, moved: &str) -> Vec<Event> {
     let mut events = Events::open(router.instance()).unwrap();
     congest(router, to);
+    if moved == "diverted" {
+        enter(router, to, 1..2);
+    }
     next_tick();
     send(router, to, 1);
     assert_eq!(running.port(moved), 1);
@@ -157,14 +169,16 @@ fn flow_events_that_find_the_buffer_full_are_counted_and_their_packets_move_all_
     let before = running.port("events_lost");
     move_flows(&router, 0..20);
     let lost = running.port("events_lost");
-    assert_eq!(running.port("diverted"), 20, "{:?}", running.snapshot().ports[0].counters);
+    let diverted = running.port("diverted");
+    assert!((20..=20 + COLLISIONS).contains(&diverted), "{:?}", running.snapshot().ports[0].counters);
     assert!((20 - COLLISIONS..=20).contains(&(lost - before)), "{before}, {lost}");
     assert_eq!(flows(&mut events), []);
     // There is room again.
     move_flows(&router, 20..40);
     let told = flows(&mut events).len() as u64;
     assert!((20 - COLLISIONS..=20).contains(&told), "{told}");
-    assert_eq!((running.port("diverted"), running.port("events_lost")), (40, lost));
+    assert!((20..=20 + COLLISIONS).contains(&(running.port("diverted") - diverted)));
+    assert_eq!(running.port("events_lost"), lost);
 }
 
 /// What the daemon's exporter says of a metric, with these labels.
