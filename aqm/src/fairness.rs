@@ -61,7 +61,9 @@ pub struct FlowVars {
     /// [`CodelVars::last_count`].
     pub last_count: u16,
     /// 1 while an episode of signalling is on, else 0.
-    pub dropping: u32,
+    pub dropping: u16,
+    /// Nobody reads it: for who writes to a flow to have its cache line fetched.
+    pub ahead: u16,
     /// How it reacts to losses.
     pub response: ResponseVars,
 }
@@ -134,7 +136,7 @@ impl FlowVars {
         self.drop_next = codel.drop_next;
         self.count = codel.count as u16;
         self.last_count = codel.last_count as u16;
-        self.dropping = u32::from(codel.dropping);
+        self.dropping = u16::from(codel.dropping);
         verdict
     }
 }

@@ -184,14 +184,17 @@ fn may_return<W: Ways>(now: Nanos, flow: &StickyVars, ways: &mut W) -> bool {
 /// whose word `drain` reads. `None` while there is neither.
 #[inline(always)]
 pub fn stack_meter(actions: &BackOff, drain: impl FnOnce() -> Option<u64>) -> Option<GcraParams> {
-    let pace = match Pace::from_parts(actions.divert_pace_mult, actions.divert_pace_shift) {
-        Some(pace) => pace,
-        None => {
-            let word = drain()?;
-            // Half the time for a byte.
-            Pace::from_parts((word >> 32) as u32, (word as u32).saturating_add(1))?
-        }
+    // Both words have a value on every way here: BPF's compiler keeps what an absent pace would leave undefined, and the verifier
+    // refuses it.
+    let (mult, shift) = if actions.divert_pace_mult != 0 {
+        (actions.divert_pace_mult, actions.divert_pace_shift)
+    } else if let Some(word) = drain() {
+        // Half the time for a byte.
+        ((word >> 32) as u32, (word as u32).saturating_add(1))
+    } else {
+        (0, 0)
     };
+    let pace = Pace::from_parts(mult, shift)?;
     Some(GcraParams { pace, tolerance: Nanos::from_nanos(actions.divert_burst_ns) })
 }
 

@@ -148,6 +148,8 @@ counters!(
     Spilled = "spilled",
     /// Events that the daemon was not told of, because the ring buffer was full.
     EventsLost = "events_lost",
+    /// Frames it let through in batches that the observer did not see: whether the driver took them is not known.
+    Unobserved = "unobserved",
 });
 
 counters!(

@@ -36,6 +36,14 @@ pub struct ClassPlace {
 
 const _: () = assert!(size_of::<ClassPlace>() == 24);
 
+impl ClassPlace {
+    /// The bucket of a hash, among the flows or the hosts.
+    #[inline(always)]
+    pub const fn bucket(&self, hash: u32) -> u32 {
+        self.flow_base.wrapping_add(hash & self.flow_mask)
+    }
+}
+
 /// Tags in one bucket of a share's wheel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -166,7 +174,9 @@ pub struct FlowState {
     /// CoDel's variables.
     pub last_count: u16,
     /// CoDel's variables.
-    pub dropping: u32,
+    pub dropping: u16,
+    /// As [`crate::SubscriberMeter::ahead`].
+    pub ahead: u16,
     /// How it reacts to losses.
     pub response: ResponseState,
 }

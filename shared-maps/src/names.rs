@@ -180,6 +180,9 @@ pub const PROG_OBSERVER_RAW: &str = "weir_observer_raw";
 pub const PROG_STACK_OBSERVER: &str = "weir_stack_obs";
 /// Counter of redirects the kernel refused (`xdp_redirect_err`), raw tracepoint.
 pub const PROG_REDIRECT_ERR: &str = "weir_redir_err";
+/// The tracing programs; of the first two one is attached.
+pub const OBSERVERS: [&str; 4] =
+    [PROG_OBSERVER_BTF, PROG_OBSERVER_RAW, PROG_STACK_OBSERVER, PROG_REDIRECT_ERR];
 
 /// XDP program that passes everything: prepares drivers that need a program to be a redirect target.
 pub const PROG_BASE_PASS: &str = "base_pass";

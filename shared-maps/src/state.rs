@@ -2,6 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::{
+    FAIRNESS_DESTINATION, FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW,
+};
+
 /// Frames whose entry time is remembered for each ring; a power of two, above any ring weir manages.
 pub const HISTORY_LEN: usize = 4096;
 /// Frames in one batch at most (`DEV_MAP_BULK_SIZE`, `kernel/bpf/devmap.c` at v6.18).
@@ -219,17 +223,17 @@ pub struct PortState {
     pub aqm: AqmState,
 }
 
-/// What the egress program leaves for the observer, one batch on one CPU.
+/// What the egress program leaves for the observer on one CPU: one batch, and those before it that the observer did not see.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct BatchScratch {
-    /// The batch's only clock read; 0 between batches.
+    /// The batch's only clock read; 0 where nothing waits for the observer.
     pub now_ns: u64,
     /// Bytes in the ring when the batch began, plus those accepted since.
     pub backlog_bytes: u64,
     /// Sojourn of the ring's oldest frame when the batch began.
     pub head_sojourn_ns: u64,
-    /// Bytes accepted in this batch.
+    /// Bytes accepted.
     pub accepted_bytes: u64,
     /// With classes in front of several rings: bytes in the other rings when the batch began.
     pub others_bytes: u64,
@@ -239,15 +243,15 @@ pub struct BatchScratch {
     pub port: u32,
     /// Frames in the ring when the batch began, plus those accepted since.
     pub occupancy_pkts: u32,
-    /// Frames accepted in this batch.
+    /// Frames accepted.
     pub accepted: u32,
-    /// Frames dropped in this batch.
+    /// Frames dropped.
     pub dropped: u32,
     /// Non-zero if even sixteen full frames leave the queue below every threshold: the batch passes undecided.
     pub free: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
-    /// Lengths of the accepted frames, in order.
+    /// Bit `n`: frame `n` (modulo 32, of those accepted and dropped) was dropped. Says nothing of frames before the newest 16.
+    pub dropped_at: u32,
+    /// Lengths of the newest accepted frames: frame `n` of those accepted is at `n` modulo 16.
     pub lengths: [u32; BATCH_MAX],
 }
 
@@ -292,4 +296,25 @@ pub struct PacketMeta {
 }
 
 const _: () = assert!(size_of::<PacketMeta>() == 24);
+
+impl PacketMeta {
+    /// The hash of the host that shares a class of this fairness (`FAIRNESS_*`).
+    #[inline(always)]
+    pub const fn host_hash(&self, fairness: u32) -> u32 {
+        match fairness {
+            FAIRNESS_DESTINATION | FAIRNESS_DESTINATION_FLOW => self.destination_hash,
+            _ => self.source_hash,
+        }
+    }
+
+    /// The hash that names the packet's queue among those of its subscriber; 0 where the subscriber has one.
+    #[inline(always)]
+    pub const fn queue_hash(&self, fairness: u32) -> u32 {
+        match fairness {
+            FAIRNESS_FLOW | FAIRNESS_SOURCE_FLOW | FAIRNESS_DESTINATION_FLOW => self.flow_hash,
+            FAIRNESS_SOURCE | FAIRNESS_DESTINATION => self.host_hash(fairness),
+            _ => 0,
+        }
+    }
+}
 const _: () = assert!(crate::MAX_PLANS <= 1 << 16);

@@ -29,7 +29,10 @@ pub struct SubscriberMeter {
     /// Index of the subscriber's plan. User space writes it.
     pub plan: u16,
     /// Non-zero: the [`SubscriberCodel`] has something to remember.
-    pub above: u16,
+    pub above: u8,
+    /// Written by ingress and read by nobody. A store that misses the caches holds nothing up, and the line is there when
+    /// egress decides.
+    pub ahead: u8,
 }
 
 /// CoDel on the delay of a subscriber's virtual queue, read and written only while that is above target, or has just been.

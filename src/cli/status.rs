@@ -101,6 +101,11 @@ fn render(snapshot: &Snapshot) -> String {
                 .flat_map(|port| port.classes.iter().map(move |class| class_row(&port.device, class))),
         ));
     }
+    text.push_str(&nonzero(
+        "observers",
+        "skipped by the kernel",
+        snapshot.skipped_runs.iter().map(|(name, n)| (*name, *n)),
+    ));
     let rings = || snapshot.ports.iter().flat_map(|port| port.rings.iter().map(move |ring| (port, ring)));
     text.push('\n');
     text.push_str(&table(
@@ -230,6 +235,7 @@ fn beside(counters: &BTreeMap<&'static str, u64>) -> impl Iterator<Item = (&'sta
         PortCounter::FailOpen,
         PortCounter::AqmBusy,
         PortCounter::NoMetadata,
+        PortCounter::Unobserved,
     ];
     watched.into_iter().map(|counter| (counter.name(), value(counters, counter.name())))
 }

@@ -16,7 +16,7 @@ use super::{
     policy::{self, IngressConstants, PolicySizes},
     ports,
     prepare::{Preparation, check_free, check_target},
-    programs::{DeviceConstants, attach_ingress, egress_globals, load_egress},
+    programs::{DeviceConstants, attach_ingress, egress_globals, load_egress, pin_observer},
     reader::Reader,
     requirements::{check_kernel, check_privilege},
     roster::Roster,
@@ -114,6 +114,7 @@ impl Instance {
         let (links, notes) = attach_observers(&mut observer)?;
         for (name, link) in links {
             pins.keep(link, name)?;
+            pin_observer(&mut observer, name, &pins)?;
         }
         actions.extend(notes);
 

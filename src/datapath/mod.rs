@@ -44,6 +44,7 @@ pub mod reload;
 mod requirements;
 pub mod rival;
 pub mod roster;
+mod skipped;
 mod snapshot;
 pub mod stack;
 mod table;

@@ -1,6 +1,6 @@
 //! The instance's directory in the BPF file system: maps that outlive the daemon, links that keep programs attached.
 //!
-//! `<bpffs>/weir/<instance>/v<ABI>/<map>` and `…/links/<program>-<device>`. A lock file under /run says whether a
+//! `<bpffs>/weir/<instance>/v<ABI>/<map>`, `…/links/<program>-<device>` and `…/programs/<program>`. A lock file under /run says whether a
 //! daemon owns it; what a dead one left is removed before a new one starts, so no map is ever reused unchecked.
 
 use std::{
@@ -87,6 +87,11 @@ pub fn directory(instance: &str) -> PathBuf {
     Path::new(BPFFS).join("weir").join(instance).join(format!("v{ABI_VERSION}"))
 }
 
+/// Directory of an instance's programs that are read from: the observers.
+pub fn programs(instance: &str) -> PathBuf {
+    directory(instance).join("programs")
+}
+
 /// The manifest: device names and drivers, which maps do not hold.
 pub fn manifest(instance: &str) -> PathBuf {
     Path::new(RUN).join(format!("{instance}.json"))
@@ -166,6 +171,17 @@ impl Pins {
         self.maps().join("links")
     }
 
+    /// Makes a place in which a program can be found again, and gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`].
+    pub fn program(&self, name: &str) -> Result<PathBuf> {
+        let directory = programs(&self.instance);
+        fs::create_dir_all(&directory).map_err(Error::os(format!("create {}", directory.display())))?;
+        Ok(directory.join(name))
+    }
+
     /// Pins a link: what it attaches stays attached until the pin is removed.
     ///
     /// # Errors
@@ -239,8 +255,18 @@ impl Drop for Pins {
 /// that to a work queue (`bpf_link_put`, `kernel/bpf/syscall.c` at v6.18), and who starts again at once would find the
 /// device taken.
 fn detach_now(pin: &Path) -> io::Result<()> {
-    const BPF_OBJ_GET: libc::c_int = 7;
     const BPF_LINK_DETACH: libc::c_int = 34;
+    let link = object(pin)?;
+    // The part of `union bpf_attr` for `BPF_LINK_DETACH` is one descriptor.
+    let attr = link.as_raw_fd();
+    // SAFETY: the kernel reads `attr`, which outlives the call.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attr, size_of::<RawFd>()) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Opens what is pinned at a path, whatever it is (`BPF_OBJ_GET`, 4.4).
+pub(super) fn object(pin: &Path) -> io::Result<OwnedFd> {
+    const BPF_OBJ_GET: libc::c_int = 7;
     /// The part of `union bpf_attr` for `BPF_OBJ_GET`.
     #[repr(C)]
     struct Get {
@@ -254,12 +280,7 @@ fn detach_now(pin: &Path) -> io::Result<()> {
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const get, size_of::<Get>()) };
     let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the call above made this descriptor, and nobody else has it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    // The part of `union bpf_attr` for `BPF_LINK_DETACH` is one descriptor.
-    let attr = link.as_raw_fd();
-    // SAFETY: the kernel reads `attr`, which outlives the call.
-    let rc = unsafe { libc::syscall(libc::SYS_bpf, BPF_LINK_DETACH, &raw const attr, size_of::<RawFd>()) };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn mount_bpffs(actions: &mut Vec<String>) -> Result<()> {

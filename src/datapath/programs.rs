@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::ProgramFd;
+use aya::{Ebpf, programs::ProgramFd};
 use weir_shared_maps::{PortConfig, names};
 
 use super::{
@@ -32,6 +32,13 @@ pub(super) fn egress_globals(
         (names::GLOBAL_CLASSES, config.classes),
         (names::GLOBAL_FRAMING, config.framing),
     ]
+}
+
+/// Pins an observer, so that its skipped runs can be read.
+pub(super) fn pin_observer(observer: &mut Ebpf, name: &'static str, pins: &Pins) -> Result<()> {
+    let program = observer.program_mut(name).ok_or(Error::MissingPart { object: EGRESS.name, part: name })?;
+    let path = pins.program(name)?;
+    program.pin(&path).map_err(|source| Error::Pin { path, source: Box::new(source) })
 }
 
 /// Loads the port's own copy of the devmap program.

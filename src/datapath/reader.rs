@@ -13,7 +13,7 @@ use weir_shared_maps::{
 };
 
 use super::manifest::{Manifest, ManifestIngress, ManifestPort};
-use super::{Error, Result, pins, roster::Roster};
+use super::{Error, Result, pins, roster::Roster, skipped::Observers};
 use crate::config::back_off::{self, RunningBackOff};
 use crate::config::decode::{RunningPlan, running_class, running_plan, running_port};
 
@@ -31,6 +31,7 @@ pub struct Reader {
     classes: Array<MapData, ClassConfig>,
     class_counters: PerCpuArray<MapData, ClassCounters>,
     back_off: Array<MapData, BackOff>,
+    observers: Observers,
 }
 
 impl Reader {
@@ -58,6 +59,7 @@ impl Reader {
             classes: array(&directory, names::MAP_CLASSES)?,
             class_counters: per_cpu(&directory, names::MAP_CLASS_COUNTERS)?,
             back_off: array(&directory, names::MAP_BACK_OFF)?,
+            observers: Observers::open(&pins::programs(instance)),
         })
     }
 
@@ -75,7 +77,7 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::Map`].
+    /// [`Error::Map`], [`Error::Os`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let taken_ns = crate::lab::clock::now_ns();
         let ingress = self.manifest.ingress.iter().enumerate().map(|(i, m)| self.ingress(i as u32, m));
@@ -85,6 +87,7 @@ impl Reader {
             instance: self.manifest.instance.clone(),
             ingress: ingress.collect::<Result<_>>()?,
             ports: ports.collect::<Result<_>>()?,
+            skipped_runs: self.observers.skipped().map_err(Error::os("read the observers' skipped runs"))?,
         })
     }
 
@@ -162,7 +165,8 @@ impl Reader {
         let drops: BTreeMap<_, _> =
             EGRESS_DROPS.iter().chain(&OTHER_DROPS).map(|c| (c.name(), of(&counters, *c))).collect();
         let egress: u64 = EGRESS_DROPS.iter().map(|c| of(&counters, *c)).sum();
-        let out = of(&counters, PortCounter::Sent) + of(&counters, PortCounter::RingDrops) + egress;
+        let behind = [PortCounter::Sent, PortCounter::RingDrops, PortCounter::Unobserved];
+        let out = behind.iter().map(|c| of(&counters, *c)).sum::<u64>() + egress;
         // Causes are counted whichever way a frame came; what the stack sends and is let through goes to its qdisc.
         let judged = of(&counters, PortCounter::Seen) + of(&counters, PortCounter::StackDropped);
         let rings = (0..config.rings).map(|ring| {

@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub ingress: Vec<IngressSnapshot>,
     /// One per port.
     pub ports: Vec<PortSnapshot>,
+    /// Runs of the observers that the kernel skipped, by program.
+    pub skipped_runs: BTreeMap<&'static str, u64>,
 }
 
 /// One ingress device.

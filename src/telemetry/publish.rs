@@ -19,6 +19,7 @@
 //! | `weir_ring_paused_seconds` | gauge | `device`, `ring`; what is left of the link partner's pause |
 //! | `weir_events_total` | counter | `device`, `kind`: `level`, `ring_drops`, `flow`, `paused` |
 //! | `weir_events_lost_total` | counter | `device` |
+//! | `weir_skipped_runs_total` | counter | `program`: runs of an observer that the kernel skipped |
 //! | `weir_pause_frames_total` | counter | `device` (the ingress device), `state`: `xoff`, `xon`, `failed` |
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
@@ -49,6 +50,7 @@ pub fn describe() {
     describe_counter!("weir_events_total", Unit::Count, "Events that the programs told of, by kind");
     describe_counter!("weir_pause_frames_total", Unit::Count, "PAUSE and PFC frames to link partners");
     describe_counter!("weir_events_lost_total", Unit::Count, "Events lost because the ring buffer was full");
+    describe_counter!("weir_skipped_runs_total", Unit::Count, "Runs of an observer that the kernel skipped");
     describe_gauge!("weir_ring_signal_level", Unit::Count, "Signal: 0 clear, 1 congested, 2 full");
     describe_gauge!(
         "weir_ring_signal_pressure",
@@ -68,6 +70,9 @@ pub fn describe() {
 pub fn publish(snapshot: &Snapshot) {
     snapshot.ingress.iter().for_each(ingress);
     snapshot.ports.iter().for_each(port);
+    for (program, runs) in &snapshot.skipped_runs {
+        counter!("weir_skipped_runs_total", "program" => *program).absolute(*runs);
+    }
 }
 
 fn ingress(ingress: &IngressSnapshot) {
@@ -203,6 +208,7 @@ mod tests {
         snapshot.ports[0].rings[0].signal = "full";
         snapshot.ports[0].rings[0].pressure = 0.75;
         snapshot.ports[0].counters.insert("events_lost", 3);
+        snapshot.skipped_runs.insert("weir_observer", 4);
         snapshot.ports[0].rings[0].predicted_ns = 5_000_000;
         metrics::with_local_recorder(&recorder, || {
             describe();
@@ -218,6 +224,7 @@ mod tests {
             "weir_ring_signal_held_seconds_total{device=\"wan0\",ring=\"0\",level=\"congested\"} 0.25",
             "weir_ring_signal_pressure{device=\"wan0\",ring=\"0\"} 0.75",
             "weir_events_lost_total{device=\"wan0\"} 3",
+            "weir_skipped_runs_total{program=\"weir_observer\"} 4",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
         }

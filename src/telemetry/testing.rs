@@ -54,5 +54,6 @@ pub(crate) fn snapshot() -> Snapshot {
         instance: "default".to_owned(),
         ingress: vec![ingress],
         ports: vec![port],
+        skipped_runs: BTreeMap::from([("weir_observer", 0)]),
     }
 }

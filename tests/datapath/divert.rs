@@ -1,8 +1,11 @@
 //! Diversion into the kernel's stack: bounded, and in the order of each flow.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use aya::maps::{Array, Map, MapData};
 use weir::lab::clock::{now_ns, sleep_until};
+use weir_shared_maps::{ABI_VERSION, DivertState, names};
 
 use super::frame::{BOTH, RECEIVER, udp};
 use super::order::Flows;
@@ -119,6 +122,38 @@ fn no_flow_overtakes_itself_on_its_way_into_the_stack_and_back() {
 fn no_flow_overtakes_itself_in_a_hundred_cycles_of_congestion() {
     let Some(_machine) = privileged("no_flow_overtakes_itself_in_a_hundred_cycles") else { return };
     no_flow_overtakes_itself(100);
+}
+
+/// Whether `wan0` rests: nobody looks at its flows.
+fn rests(router: &Router) -> bool {
+    let pins = PathBuf::from("/sys/fs/bpf/weir").join(router.instance()).join(format!("v{ABI_VERSION}"));
+    let data = MapData::from_pin(pins.join(names::MAP_DIVERT)).unwrap();
+    let watches: Array<MapData, DivertState> = Map::Array(data).try_into().unwrap();
+    watches.get(&0, 0).unwrap().awake_ns == 0
+}
+
+#[test]
+fn a_port_rests_between_congestions_and_no_flow_overtakes_itself_when_it_wakes() {
+    let Some(_machine) = privileged("a_port_rests_between_congestions") else { return };
+    for (name, qdisc) in QDISCS {
+        let router = Router::new();
+        let running = start(&router, qdisc, "40mbit");
+        assert!(rests(&router));
+        let mut flows = Flows::new(FLOWS, RECEIVER.0, 100);
+        for _ in 0..3 {
+            cycles(&router, &running, &mut flows, 1);
+            let diverted = running.port("diverted");
+            until(&format!("{name}: the port rests"), || {
+                round(&router, &mut flows, true);
+                rests(&router)
+            });
+            // Unseen.
+            (0..20).for_each(|_| round(&router, &mut flows, true));
+            assert!(rests(&router), "{name}");
+            assert_eq!(running.port("diverted"), diverted, "{name}");
+        }
+        assert_eq!(running.snapshot().unaccounted(), 0, "{name}");
+    }
 }
 
 #[test]

@@ -312,7 +312,7 @@ fn pfc_stops_the_class_that_fills_the_ring_and_not_the_one_beside_it() {
 }
 
 /// A frame of the link partner behind `lan0`.
-fn partner(pause: Pause) -> Vec<u8> {
+pub fn partner(pause: Pause) -> Vec<u8> {
     pause.frame(SENDER_MAC).to_vec()
 }
 

@@ -242,14 +242,16 @@ fn a_contender_that_only_the_simulator_has_is_left_out_with_that_reason() {
 #[test]
 fn every_example_is_a_valid_experiment() {
     let mut count = 0;
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/lab")).unwrap() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/lab");
+    let entries = ["", "hybrid"].map(|inner| std::fs::read_dir(directory.join(inner)).unwrap());
+    for entry in entries.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "toml") {
             Experiment::load(&path).unwrap_or_else(|error| panic!("{error}"));
             count += 1;
         }
     }
-    assert!(count >= 7, "only {count} examples");
+    assert!(count >= 11, "only {count} examples");
 }
 
 fn weir(arguments: &[&str]) -> std::process::Output {

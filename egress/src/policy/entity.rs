@@ -7,8 +7,7 @@
 
 use weir_aqm::Nanos;
 use weir_shared_maps::{
-    ClassPlace, FAIRNESS_DESTINATION, FAIRNESS_DESTINATION_FLOW, FAIRNESS_FLOW, FAIRNESS_NONE,
-    FAIRNESS_SOURCE, FAIRNESS_SOURCE_FLOW, HostState, PacketMeta,
+    ClassPlace, FAIRNESS_DESTINATION_FLOW, FAIRNESS_NONE, FAIRNESS_SOURCE_FLOW, HostState, PacketMeta,
 };
 
 /// How long a flow counts as one of its group's after its last packet that found a queue.
@@ -45,26 +44,17 @@ pub(super) fn flow_key(fairness: u32, place: &ClassPlace, meta: &PacketMeta, sub
     if place.flow_mask == u32::MAX {
         return FlowKey::NONE;
     }
-    let bucket = |hash: u32| place.flow_base.wrapping_add(hash & place.flow_mask);
-    let host = match fairness {
-        FAIRNESS_DESTINATION | FAIRNESS_DESTINATION_FLOW => meta.destination_hash,
-        _ => meta.source_hash,
-    };
-    let own = match fairness {
-        FAIRNESS_FLOW | FAIRNESS_SOURCE_FLOW | FAIRNESS_DESTINATION_FLOW => meta.flow_hash,
-        FAIRNESS_SOURCE | FAIRNESS_DESTINATION => host,
-        _ => 0,
-    };
+    let (host, own) = (meta.host_hash(fairness), meta.queue_hash(fairness));
     // The bits that choose the bucket are the low ones.
-    let mut key = FlowKey { flow: bucket(own), group: NOWHERE, bit: own >> 26, weight: 1 };
+    let mut key = FlowKey { flow: place.bucket(own), group: NOWHERE, bit: own >> 26, weight: 1 };
     if subscriber != 0 {
         key.weight = subscriber;
-        key.flow = bucket(own.wrapping_add(meta.subscriber));
+        key.flow = place.bucket(own.wrapping_add(meta.subscriber));
         if fairness != FAIRNESS_NONE {
-            key.group = bucket(meta.subscriber);
+            key.group = place.bucket(meta.subscriber);
         }
     } else if fairness == FAIRNESS_SOURCE_FLOW || fairness == FAIRNESS_DESTINATION_FLOW {
-        (key.group, key.weight) = (bucket(host), HOST_WEIGHT);
+        (key.group, key.weight) = (place.bucket(host), HOST_WEIGHT);
     } else if fairness == FAIRNESS_NONE {
         key.weight = NOBODY_WEIGHT;
     }

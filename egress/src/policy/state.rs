@@ -87,6 +87,7 @@ const _: () = {
     assert!(offset_of!(FlowVars, drop_next) == offset_of!(FlowState, drop_next_ns));
     assert!(offset_of!(FlowVars, count) == offset_of!(FlowState, count));
     assert!(offset_of!(FlowVars, dropping) == offset_of!(FlowState, dropping));
+    assert!(offset_of!(FlowVars, ahead) == offset_of!(FlowState, ahead));
     assert!(offset_of!(FlowVars, response) == offset_of!(FlowState, response));
     assert!(size_of::<ResponseVars>() == size_of::<ResponseState>());
     assert!(offset_of!(ResponseVars, tat) == offset_of!(ResponseState, tat_ns));

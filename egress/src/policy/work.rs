@@ -350,7 +350,7 @@ impl Work {
     #[inline(always)]
     pub(super) fn charge_subscriber(&self, meter: &mut SubscriberMeter) {
         meter.ceil_tat_ns = self.own.tat.as_nanos();
-        meter.above = u16::from(self.own.above);
+        meter.above = u8::from(self.own.above);
     }
 
     /// Takes the charge of class and port back.

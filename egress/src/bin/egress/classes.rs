@@ -158,8 +158,8 @@ pub fn memory() -> Option<&'static mut Work> {
     WEIR_WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
 }
 
-/// Gives back what a frame was charged that the driver refused: frame `index` of this CPU's batch at `port`. Zero where it could
-/// not.
+/// Gives back what a frame was charged that the driver refused: frame `index` of those accepted on this CPU, at `port`. Zero where
+/// it could not.
 ///
 /// A global function (its name is exported): the verifier looks at it once, not once for each frame of a batch.
 #[unsafe(no_mangle)]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use weir_aqm::{Bytes, Nanos};
-use weir_egress::{policer, wire_bytes};
+use weir_egress::{batch, policer, wire_bytes};
 use weir_shared_maps::{
     BATCH_MAX, BatchScratch, HISTORY_LEN, HistoryEntry, LOCATE_INTERVAL_NS, MODE_POLICER, MODE_VIRTUAL,
     PortConfig, PortCounter, PortRoute, RingHistory, RingRecipe, RingState,
@@ -22,6 +22,7 @@ use crate::{
         CLASSES, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS, WEIR_RECIPES, WEIR_RINGS, WEIR_ROUTES,
         WEIR_SCRATCH, count, count_all,
     },
+    program::{close, count_unseen},
     renew::weir_renew,
     ring::{Location, locate, read},
 };
@@ -149,17 +150,24 @@ fn after_batch(batch: Batch) -> i32 {
     let id = RingId { port: route.port, ring: queue };
     let index = route.ring_base.wrapping_add(queue);
     // SAFETY: this CPU's own value; egress of the same batch ran before, nothing of it runs meanwhile.
-    let scratch = unsafe { &mut *scratch };
-    // Without a batch of our egress program (a port that is only measured) the kernel's numbers are all there is. Should a
-    // batch before have gone unseen, its drops are still in the scratch, and more than the kernel tells of.
-    let ours = scratch.now_ns != 0 && scratch.port == route.port;
-    let (accepted, refused) =
-        if ours { (scratch.accepted, batch.drops.saturating_sub(scratch.dropped)) } else { (0, batch.drops) };
+    let (ours, counted, dropped) = unsafe {
+        let scratch = &*scratch;
+        // Without a batch of our egress program (a port that is only measured) the kernel's numbers are all there is.
+        let ours = scratch.now_ns != 0 && scratch.port == route.port;
+        if ours { (ours, batch::frames(scratch), scratch.dropped) } else { (ours, 0, 0) }
+    };
     // A ring that refuses may have been made smaller, or its device have lost it.
-    let trusted = if refused > 0 { 0 } else { LOCATE_INTERVAL_NS };
+    let trusted = if batch.drops > dropped { 0 } else { LOCATE_INTERVAL_NS };
     let Some((state, history)) = ring_of(config, recipe, batch.dev, index, queue, (now, trusted)) else {
         return 0;
     };
+    let frames = batch.sent.wrapping_add(batch.drops);
+    let skip = if frames < counted { weir_unseen(frames) } else { 0 };
+    // SAFETY: as above.
+    let scratch = unsafe { &*scratch };
+    // What egress let through without counting it (fail open) may be among what the driver refused, too.
+    let (accepted, refused) =
+        if ours { (scratch.accepted, batch.drops.saturating_sub(scratch.dropped)) } else { (0, batch.drops) };
     let seen = if ours { accepted.wrapping_add(scratch.dropped) } else { 0 };
     let lengths =
         Lengths { scratch: if ours { Some(scratch) } else { None }, else_len: config.max_packet_bytes };
@@ -176,7 +184,7 @@ fn after_batch(batch: Batch) -> i32 {
     if refused > 0 {
         count(route.port, PortCounter::RingDrops, u64::from(refused));
         if CLASSES.load() > 0 && ours && config.classes > 0 {
-            give_back_classes(route.port, batch.sent, accepted);
+            give_back_classes(route.port, skip, batch.sent, accepted);
         } else {
             give_back(config, route.port, &lengths, batch.sent, accepted, now);
         }
@@ -190,12 +198,27 @@ fn after_batch(batch: Batch) -> i32 {
     0
 }
 
+/// Counts frames of this CPU's batches that ended unseen, and leaves the newest batch, of `frames` frames; how many were accepted before
+/// it.
+///
+/// A global function (its name is exported): the verifier looks at it once, not once for everything that may come after it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weir_unseen(frames: u32) -> u32 {
+    let Some(scratch) = WEIR_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own value, and the caller has no reference to it.
+    let scratch = unsafe { &mut *scratch };
+    let unseen = batch::settle(scratch, frames);
+    count_unseen(scratch.port, unseen);
+    unseen.accepted
+}
+
 /// The batch is over: the next frame reads clock and ring anew.
 #[inline(always)]
 fn scratch_end(scratch: Option<*mut BatchScratch>) {
     if let Some(scratch) = scratch {
         // SAFETY: this CPU's own value.
-        unsafe { (*scratch).now_ns = 0 };
+        close(unsafe { &mut *scratch });
     }
 }
 
@@ -303,11 +326,12 @@ fn give_back(config: &PortConfig, port: u32, lengths: &Lengths<'_>, sent: u32, a
     }
 }
 
-/// The same for a port with classes: each refused frame's charge is undone where it was made.
+/// The same for a port with classes: each refused frame's charge is undone where it was made. The batch's first accepted frame has
+/// `skip` before it.
 #[inline(always)]
-fn give_back_classes(port: u32, sent: u32, accepted: u32) {
+fn give_back_classes(port: u32, skip: u32, sent: u32, accepted: u32) {
     for i in 0..BATCH_MAX as u32 {
-        if i >= sent && i < accepted && weir_give_back(port, i) == 0 {
+        if i >= sent && i < accepted && weir_give_back(port, skip.wrapping_add(i)) == 0 {
             count(port, PortCounter::RefundLost, 1);
         }
     }

@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use weir_aqm::{Bytes, Colour, Nanos};
 use weir_egress::policy::{Action, Cause, Packet, Rings};
-use weir_egress::{Queue, pace_of_word, wire_bytes};
+use weir_egress::{Queue, batch, pace_of_word, wire_bytes};
 use weir_shared_maps::{
     BatchScratch, ClassCounter, DRIVER_NONE, FORGOTTEN_NS, MODE_BOTTLENECK, PacketMeta, PortConfig,
     PortCounter, RINGS_SUMMED,
@@ -22,7 +22,7 @@ use crate::{
         CLASSES, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_DESK, WEIR_PORTS, WEIR_RINGS, WEIR_SCRATCH,
         count, count_class,
     },
-    program::{accept, begin_batch, drop_for, glance, ring_index, situation},
+    program::{accept, begin_batch, drop_for, glance, leave_other, ring_index, situation},
 };
 
 /// One frame on its way through the program.
@@ -47,7 +47,8 @@ pub fn weir_policy(ctx: XdpContext) -> u32 {
     // SAFETY: map values; scratch and desk are this CPU's own, the config is written by user space in whole words.
     let (config, scratch, desk) = unsafe { (&*config, &mut *scratch, &mut *desk) };
     let ring = ring_index(config);
-    if scratch.now_ns == 0 || scratch.port != port {
+    if batch::begins(scratch, port) {
+        leave_other(scratch, port);
         first_of_batch(config, scratch, ring);
     }
     if !look_at(&ctx, config, scratch, desk, ring) {

@@ -7,7 +7,11 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use weir_aqm::{Bytes, Nanos};
-use weir_egress::{Decision, Queue, bottleneck, pace_of_word, policer, wire_bytes};
+use weir_egress::{
+    Decision, Queue,
+    batch::{self, Unseen},
+    bottleneck, pace_of_word, policer, wire_bytes,
+};
 use weir_shared_maps::{
     BATCH_MAX, BatchScratch, DRIVER_NONE, MODE_BOTTLENECK, MODE_METER, MODE_POLICER, MODE_VIRTUAL,
     PortConfig, PortCounter, RingState,
@@ -19,7 +23,7 @@ use crate::{
     frame::{capable, mark},
     maps::{
         AQM, DRIVER, FRAMING, MODE, PORT_INDEX, RINGS, WEIR_HISTORY, WEIR_PORT_STATE, WEIR_PORTS,
-        WEIR_RECIPES, WEIR_RINGS, WEIR_SCRATCH, count,
+        WEIR_RECIPES, WEIR_RINGS, WEIR_SCRATCH, count, count_all,
     },
     ring::{Location, occupancy},
 };
@@ -37,7 +41,8 @@ pub fn weir_egress(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     }
     let ring = ring_index(config);
-    if scratch.now_ns == 0 || scratch.port != port {
+    if batch::begins(scratch, port) {
+        leave_other(scratch, port);
         begin_batch(config, scratch, ring);
     }
     let len = (ctx.data_end() - ctx.data()) as u32;
@@ -83,6 +88,38 @@ pub fn ring_index(config: &PortConfig) -> u32 {
     config.ring_base.wrapping_add(cpu % config.rings.max(1))
 }
 
+/// Frames of another port that still wait for the observer: it has not seen their batch, and never will.
+#[inline(always)]
+pub fn leave_other(scratch: &mut BatchScratch, port: u32) {
+    if scratch.port != port && batch::frames(scratch) != 0 {
+        count_unseen(scratch.port, Unseen { accepted: scratch.accepted, dropped: scratch.dropped });
+        close(scratch);
+    }
+}
+
+/// Counts frames of batches that the observer did not see.
+#[inline(always)]
+pub fn count_unseen(port: u32, unseen: Unseen) {
+    let Unseen { accepted, dropped } = unseen;
+    count_all(
+        port,
+        [
+            (PortCounter::Seen, accepted.wrapping_add(dropped).into()),
+            (PortCounter::Accepted, accepted.into()),
+            (PortCounter::Unobserved, accepted.into()),
+        ],
+    );
+}
+
+/// Nothing waits for the observer any more.
+#[inline(always)]
+pub fn close(scratch: &mut BatchScratch) {
+    scratch.now_ns = 0;
+    scratch.accepted_bytes = 0;
+    scratch.accepted = 0;
+    scratch.dropped = 0;
+}
+
 /// The first frame of a batch reads the clock and the ring, for all of it.
 #[inline(always)]
 pub fn begin_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
@@ -91,12 +128,10 @@ pub fn begin_batch(config: &PortConfig, scratch: &mut BatchScratch, ring: u32) {
     unsafe {
         store(&raw mut scratch.now_ns, bpf_ktime_get_ns());
         store(&raw mut scratch.port, PORT_INDEX.load());
-        store(&raw mut scratch.accepted, 0);
-        store(&raw mut scratch.dropped, 0);
+        store(&raw mut scratch.dropped_at, batch::forget(scratch));
         store(&raw mut scratch.occupancy_pkts, 0);
         store(&raw mut scratch.backlog_bytes, 0);
         store(&raw mut scratch.head_sojourn_ns, 0);
-        store(&raw mut scratch.accepted_bytes, 0);
         store(&raw mut scratch.free, 0);
     }
     look(scratch, ring);
@@ -276,6 +311,7 @@ pub fn accept(scratch: &mut BatchScratch, len: u32) -> u32 {
 
 #[inline(always)]
 pub fn drop_for(scratch: &mut BatchScratch, port: u32, cause: PortCounter) -> u32 {
+    scratch.dropped_at = batch::drop_next(scratch);
     scratch.dropped = scratch.dropped.wrapping_add(1);
     count(port, cause, 1);
     xdp_action::XDP_DROP

@@ -102,11 +102,19 @@ pub fn by_class(ctx: &XdpContext, routed: &mut Routed, meta: &PacketMeta) -> Res
     } else {
         policy::flow(ctx.data(), ctx.data_end(), routed.version, routed.vlan)
     };
-    let backing = by_flow(ctx, routed, class, flow_hash)?;
+    by_flow(ctx, routed, class, flow_hash)?;
+    let backing = routed.backing;
     // The kernel's routes are asked from here and not from within the decision, whose stack would not hold the question.
-    if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
+    let backing = if spills() && backing == Backing::Spill && !leave_by(ctx, routed, actions.spill_ifindex) {
         straighten(bucket_of(port, flow_hash));
-        return Ok(Backing::Go);
+        Backing::Go
+    } else {
+        backing
+    };
+    if let Some(after) = way_of(backing)
+        && after.as_u64() as u32 != routed.before
+    {
+        weir_tell_flow(port.port, flow_hash, routed.before, after.as_u64() as u32);
     }
     Ok(backing)
 }
@@ -114,7 +122,7 @@ pub fn by_class(ctx: &XdpContext, routed: &mut Routed, meta: &PacketMeta) -> Res
 /// The decision for a packet whose flow may move, and what is remembered of it: when a signal rises again, the time of each
 /// flow's last packet says whether the flow may move.
 #[inline(never)]
-fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, flow_hash: u32) -> Result<Backing, IngressCounter> {
+fn by_flow(ctx: &XdpContext, routed: &mut Routed, class: u32, flow_hash: u32) -> Result<(), IngressCounter> {
     let Some(port) = WEIR_ROUTES.get(routed.target) else { return Err(IngressCounter::PassNotManaged) };
     let (index, ring) = ring_of(port)?;
     let actions = actions_of(port, class)?;
@@ -131,6 +139,7 @@ fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, flow_hash: u32) -> Res
     let since = if spills() { Nanos::ZERO } else { wake(watch, now) };
     let flow = StickyVars::from_word(word);
     let flow = if spills() { flow } else { flow.awake_since(since) };
+    routed.before = flow.way.as_u64() as u32;
     let pressure = pressure(ring, paused_until(port, actions, ring), now);
     let backing = back_off(&pressure, now, actions, facts, &flow, &mut ways);
     let away = matches!(backing, Backing::Divert | Backing::Spill);
@@ -141,16 +150,14 @@ fn by_flow(ctx: &XdpContext, routed: &Routed, class: u32, flow_hash: u32) -> Res
         // Lost to another CPU's packet, of the same flow or of one that shares its bucket: that one has decided for both.
         // SAFETY: as above.
         unsafe { swap_if(at, word, StickyVars::sent_by(way, now).to_word()) };
-        if way != flow.way {
-            weir_tell_flow(port.port, flow_hash, flow.way.as_u64() as u32, way.as_u64() as u32);
-        }
     }
     if away && !spills() {
         keep_awake(watch, now);
     } else if !spills() && pressure.level == Level::Clear {
         rest(watch, since, now);
     }
-    Ok(backing)
+    routed.backing = backing;
+    Ok(())
 }
 
 /// [`DivertState::awake_ns`]: about to rest.

@@ -7,10 +7,10 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LpmTrie, PerCpuArray, ProgramArray, RingBuf},
 };
 use weir_shared_maps::{
-    BackOff, ClassCounter, ClassCounters, CounterId, DivertState, EVENTS_BYTES, IngressConfig,
-    IngressCounters, MAX_CLASSES, MAX_PORTS, PacketMeta, PauseState, PortConfig, PortCounter, PortCounters,
-    PortRoute, PrefixMasks, RingHistory, RingRecipe, RingState, StickyState, SubscriberBucket,
-    SubscriberMeter,
+    BackOff, ClassConfig, ClassCounter, ClassCounters, ClassPlace, CounterId, DivertState, EVENTS_BYTES,
+    FlowState, IngressConfig, IngressCounters, MAX_CLASSES, MAX_PORTS, PacketMeta, PauseState, PortConfig,
+    PortCounter, PortCounters, PortRoute, PrefixMasks, RingHistory, RingRecipe, RingState, StickyState,
+    SubscriberBucket, SubscriberMeter,
 };
 
 #[unsafe(no_mangle)]
@@ -119,6 +119,12 @@ pub static WEIR_SUB6: Array<SubscriberBucket> = Array::with_max_entries(1, BPF_F
 pub static WEIR_SUB_DOWN: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static WEIR_SUB_UP: Array<SubscriberMeter> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static WEIR_CLASSES: Array<ClassConfig> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_CLASS_PLACE: Array<ClassPlace> = Array::with_max_entries(1, 0);
+#[map]
+pub static WEIR_FLOWS: Array<FlowState> = Array::with_max_entries(1, 0);
 
 /// Adds one to a counter of a port on this CPU, and to that of a class where the port has classes.
 #[inline(always)]

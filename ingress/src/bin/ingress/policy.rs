@@ -16,15 +16,15 @@ use weir_ingress::{
 };
 use weir_shared_maps::{
     ENTRY4_WORDS, ENTRY6_WORDS, HASH_DESTINATION, HASH_FLOW, HASH_SOURCE, MAX_CLASSES, MAX_PLANS, MAX_RULES,
-    MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket,
+    MetaHead, PacketMeta, PortRoute, SIDE_DESTINATION, SIDE_NONE, SubscriberBucket, SubscriberMeter,
 };
 use weir_wire::{L3, RawHeaders, RawPacket, ethernet};
 
 use crate::maps::{
-    DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, VLANS, WEIR_PLAN_CLASS,
-    WEIR_R_DPORT, WEIR_R_DSCP, WEIR_R_DST4, WEIR_R_DST6, WEIR_R_PROTO, WEIR_R_SIZE, WEIR_R_SPORT,
-    WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS, WEIR_SUB_DOWN, WEIR_SUB_MASKS, WEIR_SUB_UP,
-    WEIR_SUB4, WEIR_SUB6,
+    DIMENSIONS, HASH_SEED, HASHES, PLAN_CLASSES, RULES_HIGH, RULES_LOW, SUBSCRIBERS, VLANS, WEIR_CLASS_PLACE,
+    WEIR_CLASSES, WEIR_FLOWS, WEIR_PLAN_CLASS, WEIR_R_DPORT, WEIR_R_DSCP, WEIR_R_DST4, WEIR_R_DST6,
+    WEIR_R_PROTO, WEIR_R_SIZE, WEIR_R_SPORT, WEIR_R_SRC4, WEIR_R_SRC6, WEIR_R_VLAN, WEIR_RULE_CLASS,
+    WEIR_SUB_DOWN, WEIR_SUB_MASKS, WEIR_SUB_UP, WEIR_SUB4, WEIR_SUB6,
 };
 use crate::route::Routed;
 
@@ -97,6 +97,7 @@ pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, sight: Sight, head: MetaHead) -
     let Sight { version, vlan, rules } = sight;
     if SUBSCRIBERS.load() != 0 && route.side != SIDE_NONE {
         meta.subscriber = subscriber(ctx.start(), ctx.end(), version, vlan, u32::from(route.side));
+        fetch_meter(meta.subscriber, route.side);
         if PLAN_CLASSES.load() != 0
             && meta.subscriber != 0
             && let Some(plan) = plan_of(meta.subscriber, route.side)
@@ -121,15 +122,51 @@ pub fn of<C: Bounds>(ctx: &C, route: &PortRoute, sight: Sight, head: MetaHead) -
         let both = hosts(ctx.start(), ctx.end(), version, vlan);
         (meta.source_hash, meta.destination_hash) = (both as u32, (both >> 32) as u32);
     }
+    if SUBSCRIBERS.load() != 0 && meta.subscriber != 0 {
+        fetch_queue(route.port, &meta);
+    }
     meta
+}
+
+/// The meter of a subscriber.
+#[inline(always)]
+fn meter_of(subscriber: u32, side: u8) -> Option<*mut SubscriberMeter> {
+    let meters = if side == SIDE_DESTINATION { &WEIR_SUB_DOWN } else { &WEIR_SUB_UP };
+    meters.get_ptr_mut(subscriber)
+}
+
+/// Has the cache line of a subscriber's meter fetched. Egress reads it after this CPU's other work on the frame and on those that
+/// arrived with it.
+///
+/// BPF has no prefetch. A load would do as well, but what follows it soon waits for a miss; a store waits in the store buffer by
+/// itself (docs/policy.md has the numbers).
+#[inline(always)]
+fn fetch_meter(subscriber: u32, side: u8) {
+    if let Some(meter) = meter_of(subscriber, side) {
+        // SAFETY: a map's value; this byte means nothing to anybody.
+        unsafe { (&raw mut (*meter).ahead).write_volatile(0) };
+    }
+}
+
+/// The same for the queue of a subscriber in its class.
+#[inline(always)]
+fn fetch_queue(port: u32, meta: &PacketMeta) {
+    let class = port * MAX_CLASSES + u32::from(meta.class);
+    if let (Some(config), Some(place)) = (WEIR_CLASSES.get(class), WEIR_CLASS_PLACE.get(class))
+        && place.flow_mask != u32::MAX
+        && let Some(flow) = WEIR_FLOWS
+            .get_ptr_mut(place.bucket(meta.queue_hash(config.fairness).wrapping_add(meta.subscriber)))
+    {
+        // SAFETY: as in `fetch_meter`.
+        unsafe { (&raw mut (*flow).ahead).write_volatile(0) };
+    }
 }
 
 /// The plan of a subscriber.
 #[inline(always)]
 fn plan_of(subscriber: u32, side: u8) -> Option<u16> {
-    let meters = if side == SIDE_DESTINATION { &WEIR_SUB_DOWN } else { &WEIR_SUB_UP };
     // SAFETY: a map's value; user space writes the plan whole.
-    meters.get_ptr(subscriber).map(|meter| unsafe { (&raw const (*meter).plan).read_volatile() })
+    meter_of(subscriber, side).map(|meter| unsafe { (&raw const (*meter).plan).read_volatile() })
 }
 
 /// Bits of the rules that may match here at all: what arrives at the device, or what the stack sends.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::bpf_fib_lookup as FibLookup, helpers::generated::bpf_fib_lookup, programs::XdpContext,
 };
-use weir_ingress::{Classified, FibAnswer, addressed_to, classify, fib_exit, vlan_listed};
+use weir_ingress::{Backing, Classified, FibAnswer, addressed_to, classify, fib_exit, vlan_listed};
 use weir_shared_maps::{IngressCounter, PortRoute};
 use weir_wire::{L3, Link, RawPacket};
 
@@ -24,6 +24,10 @@ pub struct Routed {
     pub vlan: u32,
     /// Its ECN field.
     pub ecn: u32,
+    /// `STICKY_*`, the way of the flow's last packet before this one, once it has been looked at.
+    pub before: u32,
+    /// What its flow does, once that has been decided.
+    pub backing: Backing,
     /// The next hop's MAC address.
     pub dmac: [u8; 6],
     /// The port's.
@@ -32,7 +36,16 @@ pub struct Routed {
 
 impl Routed {
     /// Before it is routed.
-    pub const NOWHERE: Self = Self { target: 0, version: 0, vlan: 0, ecn: 0, dmac: [0; 6], smac: [0; 6] };
+    pub const NOWHERE: Self = Self {
+        target: 0,
+        version: 0,
+        vlan: 0,
+        ecn: 0,
+        before: 0,
+        backing: Backing::Go,
+        dmac: [0; 6],
+        smac: [0; 6],
+    };
 }
 
 /// The port a packet leaves by, and its checked header; `Err` carries the counter of the reason it is not forwarded.
@@ -61,6 +74,8 @@ pub fn route(ctx: &XdpContext, routed: &mut Routed) -> Result<(&'static PortRout
         version: if matches!(l3, L3::V6(_)) { 6 } else { 4 },
         vlan: u32::from(link.outer_vid),
         ecn: l3.ecn() as u32,
+        before: 0,
+        backing: Backing::Go,
         dmac: lookup.dmac,
         smac: lookup.smac,
     };
