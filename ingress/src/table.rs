@@ -17,6 +17,11 @@ pub trait Buckets {
     fn bucket(&self, index: u32) -> Option<Self::Bucket>;
     /// A word of a bucket, read now.
     fn word(&self, bucket: Self::Bucket, at: usize) -> u64;
+    /// The highest bit, in all bits.
+    #[inline(always)]
+    fn spread_sign(word: u64) -> u64 {
+        (word.cast_signed() >> 63).cast_unsigned()
+    }
 }
 
 /// Where a key's chain begins: the index of a bucket.
@@ -54,12 +59,15 @@ pub fn find<B: Buckets, const N: usize>(table: &B, place: Place, key: &[u64; N])
     // stack, where verifiers lose sight of its value.
     for step in 0..u64::from(PAGE_BUCKETS) {
         let Some(bucket) = table.bucket(place.bucket(step as u32)) else { return 0 };
+        // Every entry is looked at, and no branch depends on which of them it is: that could not be predicted, and behind a branch
+        // gone wrong the processor begins anew, while here it works on as the bucket comes from memory.
+        let mut found = 0;
         for entry in 0..BUCKET_WORDS / N {
             let at = entry * N;
-            let first = table.word(bucket, at);
-            if is(table, bucket, at, first, key) {
-                return subscriber_in(first);
-            }
+            found |= taken_if_same(table, bucket, at, key);
+        }
+        if found != 0 {
+            return subscriber_in(found);
         }
         if !is_full::<B, N>(table, bucket) {
             return 0;
@@ -74,25 +82,23 @@ pub fn is_full<B: Buckets, const N: usize>(table: &B, bucket: B::Bucket) -> bool
     table.word(bucket, (BUCKET_WORDS / N - 1) * N) != ENTRY_EMPTY
 }
 
-/// Whether the entry whose first word was just read is the key's.
+/// The first word of an entry, if it is the key's; else 0.
 #[inline(always)]
-fn is<B: Buckets, const N: usize>(
-    table: &B,
-    bucket: B::Bucket,
-    at: usize,
-    first: u64,
-    key: &[u64; N],
-) -> bool {
-    let mut others = key.iter().enumerate();
-    let Some((_, wanted)) = others.next() else { return false };
-    if first & !ENTRY_SUBSCRIBER != *wanted {
-        return false;
+fn taken_if_same<B: Buckets, const N: usize>(table: &B, bucket: B::Bucket, at: usize, key: &[u64; N]) -> u64 {
+    let first = table.word(bucket, at);
+    let mut differs = 0;
+    for (word, wanted) in key.iter().enumerate() {
+        differs |= match word {
+            0 => (first & !ENTRY_SUBSCRIBER) ^ wanted,
+            _ => table.word(bucket, at + word) ^ wanted,
+        };
     }
-    let mut same = true;
-    for (word, wanted) in others {
-        same &= table.word(bucket, at + word) == *wanted;
+    if N > 1 {
+        differs |= table.word(bucket, at) ^ first;
     }
-    same && (N == 1 || table.word(bucket, at) == first)
+    // Only 0 has its highest bit set in this.
+    let none = differs.wrapping_sub(1) & !differs;
+    first & B::spread_sign(none)
 }
 
 /// The first word of a key's entry.

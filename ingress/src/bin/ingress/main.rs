@@ -5,7 +5,7 @@
 #![no_std]
 #![no_main]
 #![allow(missing_docs, reason = "the program macros expand to undocumented functions")]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features, reason = "the BPF target has no other atomics")]
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};

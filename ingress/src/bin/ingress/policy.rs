@@ -139,7 +139,7 @@ fn meter_of(subscriber: u32, side: u8) -> Option<*mut SubscriberMeter> {
 /// arrived with it.
 ///
 /// BPF has no prefetch. A load would do as well, but what follows it soon waits for a miss; a store waits in the store buffer by
-/// itself (docs/policy.md has the numbers).
+/// itself (docs/policy.md).
 #[inline(always)]
 fn fetch_meter(subscriber: u32, side: u8) {
     if let Some(meter) = meter_of(subscriber, side) {
@@ -315,6 +315,16 @@ impl Buckets for Table {
     fn word(&self, bucket: *const u64, at: usize) -> u64 {
         // SAFETY: a word of a map's value, which user space writes whole.
         unsafe { bucket.add(at).read_volatile() }
+    }
+
+    /// In assembly: the compiler would find that all of it is a comparison, and make a branch of that.
+    #[inline(always)]
+    fn spread_sign(mut word: u64) -> u64 {
+        // SAFETY: arithmetic on a register.
+        unsafe {
+            core::arch::asm!("{0} s>>= 63", inout(reg) word, options(pure, nomem, nostack, preserves_flags));
+        }
+        word
     }
 }
 
